@@ -1,0 +1,202 @@
+package stub
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// These three are what syscall.forkExec calls around its own clone. BeforeFork blocks all signals on this thread and
+// makes any growth of the stack fatal; AfterForkInChild resets signal handlers and the mask without taking a lock.
+// gVisor's systrap relies on the same names, so Go keeps them open to linkname.
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// Clone says how the child is made.
+type Clone struct {
+	Flags uint64 // CLONE_NEW* of clone(2)
+	// PIDNamespace is a descriptor of the PID namespace that the child is born into, or -1. It can't be combined
+	// with CLONE_NEWPID.
+	PIDNamespace int
+	// Cgroup is a directory of cgroup v2 that the child is born into (CLONE_INTO_CGROUP, Linux 5.7), or -1.
+	Cgroup int
+}
+
+// cloneArgs is struct clone_args of clone3(2), Linux 5.7.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). p must not be started twice.
+// Errors: those of clone3(2) and, for PIDNamespace, of setns(2).
+func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if c.PIDNamespace >= 0 {
+		// Only this thread's children are born elsewhere, and only until it is set back.
+		own, err := unix.Open("/proc/thread-self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, -1, fmt.Errorf("open own PID namespace: %w", err)
+		}
+		defer unix.Close(own)
+		if err := unix.Setns(c.PIDNamespace, unix.CLONE_NEWPID); err != nil {
+			return 0, -1, fmt.Errorf("join PID namespace: %w", err)
+		}
+		defer func() {
+			if back := unix.Setns(own, unix.CLONE_NEWPID); back != nil {
+				runtime.LockOSThread() // never unlocked: the thread ends with its goroutine and is not used again
+				err = fmt.Errorf("return to own PID namespace: %w", back)
+			}
+		}()
+	}
+	var fd int32 = -1
+	args := &cloneArgs{
+		flags:      c.Flags | unix.CLONE_PIDFD,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	if c.Cgroup >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(c.Cgroup)
+	}
+	syscall.ForkLock.Lock()
+	child, errno := cloneAndRun(p, args)
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(args)
+	runtime.KeepAlive(&fd)
+	if errno != 0 {
+		return 0, -1, fmt.Errorf("clone: %w", errno)
+	}
+	return int(child), int(fd), nil
+}
+
+// cloneAndRun returns in the parent only.
+//
+// The child shares nothing with the parent (no CLONE_VM), but it has only this thread, so nothing behind the clone may
+// grow the stack, allocate, take a lock or call into the scheduler; hence nosplit below, and norace and nocheckptr
+// because instrumented code calls functions that may. This function's own stack check is over before the clone; with
+// nosplit here too, builds without optimisation (-N -l) would exceed the linker's limit for such chains.
+//
+//go:norace
+//go:nocheckptr
+//go:noinline
+func cloneAndRun(p *Program, args *cloneArgs) (child uintptr, errno syscall.Errno) {
+	beforeFork()
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
+	if errno != 0 || pid != 0 {
+		afterFork()
+		return pid, errno
+	}
+	afterForkInChild()
+	run(p)
+	return 0, 0 // not reached
+}
+
+// signals is the highest signal number of Linux.
+const signals = 64
+
+// sigaction is the kernel's struct on all architectures that sock is built for.
+type sigaction struct{ handler, flags, restorer, mask uint64 }
+
+// run interprets p and never returns.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+//go:noinline
+func run(p *Program) {
+	// A caller's ignored signals (nohup's SIGHUP, say) and blocked ones would reach the container's process.
+	var dflt sigaction
+	for sig := uintptr(1); sig <= signals; sig++ {
+		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
+			syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&dflt)), 0, 8, 0, 0)
+		}
+	}
+	var none uint64
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
+
+	ops := unsafe.Pointer(unsafe.SliceData(p.ops))
+	slots := unsafe.Pointer(&p.slots)
+	for pc, end := int32(0), int32(len(p.ops)); pc < end; {
+		o := (*op)(unsafe.Add(ops, uintptr(pc)*unsafe.Sizeof(op{})))
+		var a [6]uintptr
+		for i := uintptr(0); i < 6; i++ {
+			word := *(*uintptr)(unsafe.Add(unsafe.Pointer(&o.args), i*8))
+			if o.slotted&(1<<i) != 0 {
+				word = *(*uintptr)(unsafe.Add(slots, word*8))
+			}
+			*(*uintptr)(unsafe.Add(unsafe.Pointer(&a), i*8)) = word
+		}
+		result, _, errno := syscall.RawSyscall6(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
+		if errno == 0 && o.exact && result != o.want {
+			errno = unix.EPIPE
+		}
+		if errno == 0 {
+			if o.into >= 0 {
+				*(*uintptr)(unsafe.Add(slots, uintptr(o.into)*8)) = result
+			}
+			pc = o.then
+			continue
+		}
+		known := false
+		for i := uintptr(0); i < maxErrnos; i++ {
+			if *(*uintptr)(unsafe.Add(unsafe.Pointer(&o.errnos), i*8)) == uintptr(errno) {
+				known = true
+			}
+		}
+		if !known {
+			fail(p, uint32(pc), uint32(errno))
+		}
+		pc = o.onErrno
+	}
+	exit()
+}
+
+// ExitFailed is the exit status of a child whose program failed or ended without execve.
+const ExitFailed = 255
+
+// fail writes the record that says where the program ended.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+//go:noinline
+func fail(p *Program, event, errno uint32) {
+	record := unsafe.Pointer(&p.record)
+	*(*uint32)(record) = event
+	*(*uint32)(unsafe.Add(record, 4)) = errno
+	report := *(*uintptr)(unsafe.Pointer(&p.slots))
+	syscall.RawSyscall6(unix.SYS_WRITE, report, uintptr(record), RecordSize, 0, 0, 0)
+	exit()
+}
+
+//go:norace
+//go:nosplit
+//go:nocheckptr
+//go:noinline
+func exit() {
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, ExitFailed, 0, 0, 0, 0, 0)
+	}
+}
+
+// arenaBytes is the arena as bytes.
+func (p *Program) arenaBytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p.arena))), len(p.arena)*8)
+}
+
+// address of a byte of the arena. The heap does not move, and p keeps the arena alive.
+func (p *Program) address(offset int) uintptr {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(p.arena))) + uintptr(offset)
+}

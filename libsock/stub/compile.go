@@ -1,0 +1,201 @@
+package stub
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxErrnos is how many errnos an instruction can name; fixed, so that op is plain memory.
+const maxErrnos = 4
+
+// op is an instruction in the form that the child reads: no pointers into Go's heap but those that arena keeps alive.
+type op struct {
+	sys     uintptr
+	args    [6]uintptr
+	slotted uint8 // bit i: args[i] is the number of a slot
+	into    int16 // slot for the result, or -1
+	exact   bool
+	want    uintptr
+	errnos  [maxErrnos]uintptr
+	onErrno int32 // where to go on for one of errnos
+	then    int32
+}
+
+// Program is a compiled list of instructions with the memory that their arguments point to.
+type Program struct {
+	ops    []op
+	lineOf []int32
+	arena  []uint64 // uint64 for its alignment
+	slots  [Slots]uintptr
+	record [RecordSize]byte
+}
+
+// Line returns which of Compile's lines the record's instruction stands in.
+func (p *Program) Line(r Record) int { return int(p.lineOf[r.Event]) }
+
+// compiler gathers the arena. Addresses are known only when its size is, so pointers are noted and filled in last.
+type compiler struct {
+	prog  *Program
+	fds   map[string]int
+	bytes []byte
+	// argPointers are (op, argument, offset), dataPointers (offset of the pointer, offset of what it points to).
+	argPointers  [][3]int
+	dataPointers [][2]int
+}
+
+// Compile makes a program of lines; jumps stay within a line. fds gives the parent's descriptors by name; report is the
+// descriptor for records. Errors name the line.
+func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) {
+	n := 0
+	for _, line := range lines {
+		n += len(line)
+	}
+	c := compiler{
+		prog:  &Program{ops: make([]op, 0, n), lineOf: make([]int32, 0, n)},
+		fds:   fds,
+		bytes: make([]byte, 0, 16<<10),
+	}
+	for i, line := range lines {
+		if err := c.line(i, line); err != nil {
+			return nil, fmt.Errorf("line %d: %w", i, err)
+		}
+	}
+	for i := range c.prog.slots {
+		c.prog.slots[i] = ^uintptr(0) // a slot that was never filled is descriptor -1: EBADF, not descriptor 0
+	}
+	c.prog.slots[Report] = uintptr(report)
+	c.link()
+	return c.prog, nil
+}
+
+func (c *compiler) line(number int, line []Instr) error {
+	first := len(c.prog.ops)
+	for i, in := range line {
+		o := op{sys: in.Sys, into: -1, exact: in.Exact, want: uintptr(in.Want)}
+		if in.Keep {
+			o.into = int16(in.Into)
+		}
+		if len(in.Args) > len(o.args) || len(in.On) > maxErrnos || in.Into >= Slots {
+			return fmt.Errorf("instruction %d: too many arguments, errnos or slots", i)
+		}
+		for j, e := range in.On {
+			o.errnos[j] = uintptr(e)
+		}
+		var err error
+		if o.then, err = target(line, first, i, in.Then); err != nil {
+			return err
+		}
+		if o.onErrno, err = target(line, first, i, in.Else); err != nil {
+			return err
+		}
+		for j, a := range in.Args {
+			if err := c.arg(&o, j, a); err != nil {
+				return fmt.Errorf("instruction %d: %w", i, err)
+			}
+		}
+		c.prog.ops = append(c.prog.ops, o)
+		c.prog.lineOf = append(c.prog.lineOf, int32(number))
+	}
+	return nil
+}
+
+// target finds where label stands behind instruction i.
+func target(line []Instr, first, i int, label string) (int32, error) {
+	if label == "" {
+		return int32(first + i + 1), nil
+	}
+	for j := i + 1; j < len(line); j++ {
+		if line[j].Label == label {
+			return int32(first + j), nil
+		}
+	}
+	if label == End {
+		return int32(first + len(line)), nil
+	}
+	return 0, fmt.Errorf("instruction %d: no label %q behind it", i, label)
+}
+
+func (c *compiler) arg(o *op, i int, a Arg) error {
+	switch a.kind {
+	case argInt:
+		o.args[i] = uintptr(a.num)
+	case argSlot:
+		o.args[i] = uintptr(a.num)
+		o.slotted |= 1 << i
+	case argFD:
+		fd, ok := c.fds[a.text]
+		if !ok {
+			return fmt.Errorf("no descriptor %q", a.text)
+		}
+		o.args[i] = uintptr(fd)
+	case argText:
+		c.pointArg(i, c.text(a.text))
+	case argBytes:
+		c.pointArg(i, c.data([]byte(a.text)))
+	case argVector:
+		c.pointArg(i, c.vector(a.list))
+	case argRights:
+		c.pointArg(i, c.rights(a.text, int(a.num)))
+	}
+	return nil
+}
+
+func (c *compiler) pointArg(arg, offset int) {
+	c.argPointers = append(c.argPointers, [3]int{len(c.prog.ops), arg, offset})
+}
+
+// data puts b into the arena at an 8-byte boundary.
+func (c *compiler) data(b []byte) int {
+	for len(c.bytes)%8 != 0 {
+		c.bytes = append(c.bytes, 0)
+	}
+	offset := len(c.bytes)
+	c.bytes = append(c.bytes, b...)
+	return offset
+}
+
+func (c *compiler) text(s string) int {
+	offset := len(c.bytes)
+	c.bytes = append(c.bytes, s...)
+	c.bytes = append(c.bytes, 0)
+	return offset
+}
+
+func (c *compiler) vector(list []string) int {
+	offset := c.data(make([]byte, 8*(len(list)+1)))
+	for i, s := range list {
+		c.dataPointers = append(c.dataPointers, [2]int{offset + 8*i, c.text(s)})
+	}
+	return offset
+}
+
+// rights lays out the msghdr, iovec and cmsghdr of sendmsg(2) as a 64-bit kernel reads them.
+func (c *compiler) rights(text string, fd int) int {
+	control := c.data(unix.UnixRights(fd))
+	payload := c.data([]byte(text))
+	iovec := c.data(binary.NativeEndian.AppendUint64(make([]byte, 8), uint64(len(text))))
+	header := make([]byte, 0, 56)
+	for _, word := range []uint64{0, 0, 0, 1, 0, uint64(unix.CmsgSpace(4)), 0} { // name, namelen, iov, iovlen, control, controllen, flags
+		header = binary.NativeEndian.AppendUint64(header, word)
+	}
+	offset := c.data(header)
+	c.dataPointers = append(c.dataPointers, [2]int{iovec, payload}, [2]int{offset + 16, iovec}, [2]int{offset + 32, control})
+	return offset
+}
+
+// link moves the bytes to where they stay and fills in all addresses.
+func (c *compiler) link() {
+	p := c.prog
+	p.arena = make([]uint64, len(c.bytes)/8+1)
+	for _, d := range c.dataPointers {
+		binary.NativeEndian.PutUint64(c.bytes[d[0]:], uint64(p.address(d[1])))
+	}
+	copy(p.arenaBytes(), c.bytes)
+	for _, a := range c.argPointers {
+		p.ops[a[0]].args[a[1]] = p.address(a[2])
+	}
+	runtime.KeepAlive(p)
+}

@@ -1,0 +1,94 @@
+// Package stub runs a list of system calls in a child that was cloned from this process and never executes Go code of
+// its own: no scheduler, no allocation, no stack growth. It is the only package of sock that uses unsafe.
+//
+// A Program is data. An instruction is one system call with its arguments; it may put its result into a slot, take
+// arguments from slots, and on named errnos carry on elsewhere. There is no other control flow: what would need more is
+// work for the parent. The child reports with 8-byte records (see Record): one when it is ready, or one that says which
+// instruction failed with which errno.
+package stub
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Slots is how many results a program can keep at a time.
+const Slots = 32
+
+// Slot names a place for a result. The child writes failure records to the descriptor in slot Report.
+type Slot int
+
+// Report is the slot that holds the descriptor for records; Program.Report sets its first value.
+const Report Slot = 0
+
+// argKind says what a word of a system call is made from.
+type argKind uint8
+
+const (
+	argInt    argKind = iota
+	argText           // pointer to NUL-terminated bytes
+	argBytes          // pointer to bytes as they are
+	argVector         // pointer to a NULL-terminated array of strings
+	argRights         // pointer to a msghdr that passes one descriptor, unix(7)
+	argFD             // a descriptor of the parent's, by name
+	argSlot           // a slot's value
+)
+
+// Arg is one argument of a system call. The zero Arg is the number 0.
+type Arg struct {
+	kind argKind
+	num  int64
+	text string
+	list []string
+}
+
+// Int is a number.
+func Int[T ~int | ~int32 | ~int64 | ~uint | ~uint32 | ~uint64 | ~uintptr](n T) Arg {
+	return Arg{kind: argInt, num: int64(n)}
+}
+
+// Text is a pointer to s with a NUL behind it. The plan rejects strings with NUL in them beforehand.
+func Text(s string) Arg { return Arg{kind: argText, text: s} }
+
+// Bytes is a pointer to b as it is: a structure that the kernel reads, or room for one that it writes.
+func Bytes(b []byte) Arg { return Arg{kind: argBytes, text: string(b)} }
+
+// Vector is a pointer to an argv or envp of the strings in list.
+func Vector(list []string) Arg { return Arg{kind: argVector, list: list} }
+
+// Rights is a pointer to a msghdr with text as its payload and descriptor fd in an SCM_RIGHTS message.
+func Rights(text string, fd int) Arg { return Arg{kind: argRights, num: int64(fd), text: text} }
+
+// FD is the parent's descriptor that host steps named so; Compile looks it up.
+func FD(name string) Arg { return Arg{kind: argFD, text: name} }
+
+// Value is what slot s holds when the instruction runs.
+func Value(s Slot) Arg { return Arg{kind: argSlot, num: int64(s)} }
+
+// Instr is one system call.
+type Instr struct {
+	Sys  uintptr
+	Args []Arg
+
+	// Keep, with Into, stores the result.
+	Keep bool
+	Into Slot
+
+	// Want, when Exact is set, is the only good result: a read that meets end of file (0) is then an error (EPIPE).
+	Exact bool
+	Want  int
+
+	// On lists errnos (at most four) that are not failures: the program goes on at label Else, or with the next
+	// instruction where Else is empty.
+	On   []unix.Errno
+	Else string
+
+	// Then is the label to go on at after success; empty is the next instruction.
+	Then string
+
+	// Label names this place for Else and Then. A label may be given to several instructions: the next one after the
+	// jump is meant, so jumps only lead forward and every program ends.
+	Label string
+}
+
+// End is the label behind the last instruction of the line that an instruction belongs to.
+const End = "end"

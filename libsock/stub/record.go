@@ -1,0 +1,42 @@
+package stub
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// RecordSize is the length of a record in bytes.
+const RecordSize = 8
+
+// Record is what the child tells its parent. Event is the number of an instruction that failed with Errno, or one of
+// the events below (Errno is 0 then).
+type Record struct {
+	Event uint32
+	Errno unix.Errno
+}
+
+// Events that are not failures.
+const (
+	Ready  uint32 = 0xffffffff // everything is set up; the child waits for the start byte or executes
+	Paused uint32 = 0xfffffffe // mounts are made, hooks may run; the child waits for a byte
+)
+
+// Failed says whether r reports an instruction that failed.
+func (r Record) Failed() bool { return r.Event < Paused }
+
+// Encode gives r's bytes on the wire.
+func (r Record) Encode() []byte {
+	b := make([]byte, 0, RecordSize)
+	b = binary.NativeEndian.AppendUint32(b, r.Event)
+	return binary.NativeEndian.AppendUint32(b, uint32(r.Errno))
+}
+
+// DecodeRecord is the inverse of Encode. Errors: b has not RecordSize bytes.
+func DecodeRecord(b []byte) (Record, error) {
+	if len(b) != RecordSize {
+		return Record{}, fmt.Errorf("record of %d bytes, want %d", len(b), RecordSize)
+	}
+	return Record{binary.NativeEndian.Uint32(b), unix.Errno(binary.NativeEndian.Uint32(b[4:]))}, nil
+}
