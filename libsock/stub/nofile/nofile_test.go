@@ -1,16 +1,19 @@
-package nofile
+// Package nofile_test is external on purpose: a test inside the package would give it imports, and these their inits first.
+package nofile_test
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/sock-runtime/sock/libsock/stub/nofile"
 )
 
 // TestOriginal starts itself with a soft limit that Go raises, and expects to know the lower one.
 func TestOriginal(t *testing.T) {
 	if os.Getenv("NOFILE_CHILD") != "" {
-		fmt.Println(Known, Original.Soft)
+		fmt.Println(nofile.Known, nofile.Original.Soft)
 		return
 	}
 	cmd := exec.Command("sh", "-c", `ulimit -S -n 77 && exec "$0" -test.run=TestOriginal`, os.Args[0])
