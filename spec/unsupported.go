@@ -1,0 +1,49 @@
+package spec
+
+import "github.com/opencontainers/runtime-spec/specs-go"
+
+// Unsupported returns an error for each thing that s asks for and sock can't do, in a fixed order. No field may be
+// ignored, so creating such a container must fail.
+func Unsupported(s *specs.Spec) []*FieldError {
+	var found []*FieldError
+	refuse := func(asked bool, path, why string) {
+		if asked {
+			found = append(found, Field(path, "%s", why))
+		}
+	}
+
+	const otherOS = "not supported on Linux"
+	refuse(s.Windows != nil, "windows", otherOS)
+	refuse(s.Solaris != nil, "solaris", otherOS)
+	refuse(s.ZOS != nil, "zos", otherOS)
+	refuse(s.FreeBSD != nil, "freebsd", otherOS)
+
+	const notYet = "not supported yet"
+	refuse(s.VM != nil, "vm", notYet)
+	if p := s.Process; p != nil {
+		refuse(p.ApparmorProfile != "", "process.apparmorProfile", notYet)
+		refuse(p.SelinuxLabel != "", "process.selinuxLabel", notYet)
+	}
+	if l := s.Linux; l != nil {
+		refuse(l.Seccomp != nil, "linux.seccomp", notYet)
+		refuse(l.MountLabel != "", "linux.mountLabel", notYet)
+		refuse(len(l.UIDMappings) > 0, "linux.uidMappings", notYet)
+		refuse(len(l.GIDMappings) > 0, "linux.gidMappings", notYet)
+		refuse(l.IntelRdt != nil, "linux.intelRdt", notYet)
+		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
+		refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", notYet)
+		userns := false
+		for i, ns := range l.Namespaces {
+			if ns.Type == specs.UserNamespace {
+				userns = true
+				refuse(true, element("linux.namespaces", i), "user namespace: "+notYet)
+			}
+		}
+		for i, m := range s.Mounts {
+			if userns {
+				refuse(len(m.UIDMappings) > 0, element("mounts", i)+".uidMappings", notYet)
+			}
+		}
+	}
+	return found
+}
