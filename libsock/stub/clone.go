@@ -149,16 +149,17 @@ func run(p *Program) {
 			pc = o.then
 			continue
 		}
-		known := false
+		next := int32(-1)
 		for i := uintptr(0); i < maxErrnos; i++ {
 			if *(*uintptr)(unsafe.Add(unsafe.Pointer(&o.errnos), i*8)) == uintptr(errno) {
-				known = true
+				next = *(*int32)(unsafe.Add(unsafe.Pointer(&o.onErrno), i*4))
+				break
 			}
 		}
-		if !known {
+		if next < 0 {
 			fail(p, uint32(pc), uint32(errno))
 		}
-		pc = o.onErrno
+		pc = next
 	}
 	exit()
 }

@@ -20,7 +20,7 @@ type op struct {
 	exact   bool
 	want    uintptr
 	errnos  [maxErrnos]uintptr
-	onErrno int32 // where to go on for one of errnos
+	onErrno [maxErrnos]int32 // where to go on for each of errnos
 	then    int32
 }
 
@@ -81,14 +81,14 @@ func (c *compiler) line(number int, line []Instr) error {
 		if len(in.Args) > len(o.args) || len(in.On) > maxErrnos || in.Into >= Slots {
 			return fmt.Errorf("instruction %d: too many arguments, errnos or slots", i)
 		}
-		for j, e := range in.On {
-			o.errnos[j] = uintptr(e)
-		}
 		var err error
-		if o.then, err = target(line, first, i, in.Then); err != nil {
-			return err
+		for j, branch := range in.On {
+			o.errnos[j] = uintptr(branch.Errno)
+			if o.onErrno[j], err = target(line, first, i, branch.Label); err != nil {
+				return err
+			}
 		}
-		if o.onErrno, err = target(line, first, i, in.Else); err != nil {
+		if o.then, err = target(line, first, i, in.Then); err != nil {
 			return err
 		}
 		for j, a := range in.Args {
@@ -126,9 +126,9 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 		o.args[i] = uintptr(a.num)
 		o.slotted |= 1 << i
 	case argFD:
-		fd, ok := c.fds[a.text]
-		if !ok {
-			return fmt.Errorf("no descriptor %q", a.text)
+		fd, err := c.fd(a.text)
+		if err != nil {
+			return err
 		}
 		o.args[i] = uintptr(fd)
 	case argText:
@@ -138,9 +138,21 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 	case argVector:
 		c.pointArg(i, c.vector(a.list))
 	case argRights:
-		c.pointArg(i, c.rights(a.text, int(a.num)))
+		fd, err := c.fd(a.list[0])
+		if err != nil {
+			return err
+		}
+		c.pointArg(i, c.rights(a.text, fd))
 	}
 	return nil
+}
+
+func (c *compiler) fd(name string) (int, error) {
+	fd, ok := c.fds[name]
+	if !ok {
+		return -1, fmt.Errorf("no descriptor %q", name)
+	}
+	return fd, nil
 }
 
 func (c *compiler) pointArg(arg, offset int) {

@@ -55,8 +55,9 @@ func Bytes(b []byte) Arg { return Arg{kind: argBytes, text: string(b)} }
 // Vector is a pointer to an argv or envp of the strings in list.
 func Vector(list []string) Arg { return Arg{kind: argVector, list: list} }
 
-// Rights is a pointer to a msghdr with text as its payload and descriptor fd in an SCM_RIGHTS message.
-func Rights(text string, fd int) Arg { return Arg{kind: argRights, num: int64(fd), text: text} }
+// Rights is a pointer to a msghdr with text as its payload and an SCM_RIGHTS message that passes the descriptor that has
+// the number of the parent's fd by then.
+func Rights(text, fd string) Arg { return Arg{kind: argRights, text: text, list: []string{fd}} }
 
 // FD is the parent's descriptor that host steps named so; Compile looks it up.
 func FD(name string) Arg { return Arg{kind: argFD, text: name} }
@@ -77,18 +78,40 @@ type Instr struct {
 	Exact bool
 	Want  int
 
-	// On lists errnos (at most four) that are not failures: the program goes on at label Else, or with the next
-	// instruction where Else is empty.
-	On   []unix.Errno
-	Else string
+	// On lists errnos (at most four) that are not failures, and where the program goes on after them.
+	On []Branch
 
 	// Then is the label to go on at after success; empty is the next instruction.
 	Then string
 
-	// Label names this place for Else and Then. A label may be given to several instructions: the next one after the
+	// Label names this place for On and Then. A label may be given to several instructions: the next one after the
 	// jump is meant, so jumps only lead forward and every program ends.
+	Label string
+}
+
+// Branch is where a program goes on after an errno; an empty label is the next instruction.
+type Branch struct {
+	Errno unix.Errno
 	Label string
 }
 
 // End is the label behind the last instruction of the line that an instruction belongs to.
 const End = "end"
+
+// Descriptors returns the names of the parent's descriptors that lines use.
+func Descriptors(lines [][]Instr) map[string]bool {
+	names := map[string]bool{}
+	for _, line := range lines {
+		for _, in := range line {
+			for _, a := range in.Args {
+				switch a.kind {
+				case argFD:
+					names[a.text] = true
+				case argRights:
+					names[a.list[0]] = true
+				}
+			}
+		}
+	}
+	return names
+}

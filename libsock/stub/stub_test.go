@@ -94,9 +94,9 @@ func TestSlotsAndJumps(t *testing.T) {
 		Instr{Sys: unix.SYS_DUP, Args: []Arg{FD("out")}, Keep: true, Into: 3},
 		Instr{Sys: unix.SYS_WRITE, Args: []Arg{Value(3), Text("slot "), Int(5)}, Then: "over"},
 		write("not reached "),
-		Instr{Label: "over", Sys: unix.SYS_CHDIR, Args: []Arg{Text("/nowhere")}, On: []unix.Errno{unix.EACCES, unix.ENOENT}, Else: "else"},
+		Instr{Label: "over", Sys: unix.SYS_CHDIR, Args: []Arg{Text("/nowhere")}, On: []Branch{{unix.EACCES, ""}, {unix.ENOENT, "else"}}},
 		write("nor this "),
-		Instr{Label: "else", Sys: unix.SYS_CLOSE, Args: []Arg{Value(7)}, On: []unix.Errno{unix.EBADF}}, // an empty slot
+		Instr{Label: "else", Sys: unix.SYS_CLOSE, Args: []Arg{Value(7)}, On: []Branch{{Errno: unix.EBADF}}}, // an empty slot
 		write("end"),
 	)
 	if out != "slot end" {
@@ -122,8 +122,8 @@ func TestRightsPassADescriptor(t *testing.T) {
 	defer unix.Close(pair[1])
 	r, w := pipe(t)
 	_, _ = play(t, plain,
-		Instr{Sys: unix.SYS_DUP3, Args: []Arg{Int(w), Int(200), Int(unix.O_CLOEXEC)}},
-		Instr{Sys: unix.SYS_SENDMSG, Args: []Arg{Int(pair[1]), Rights("name", 200), Int(0)}, Exact: true, Want: 4},
+		Instr{Sys: unix.SYS_DUP3, Args: []Arg{Int(w), FD("out"), Int(unix.O_CLOEXEC)}},
+		Instr{Sys: unix.SYS_SENDMSG, Args: []Arg{Int(pair[1]), Rights("name", "out"), Int(0)}, Exact: true, Want: 4},
 	)
 	text, oob := make([]byte, 16), make([]byte, 64)
 	n, oobn, _, _, err := unix.Recvmsg(pair[0], text, oob, unix.MSG_CMSG_CLOEXEC)

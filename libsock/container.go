@@ -1,0 +1,283 @@
+package libsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
+)
+
+// Container is one container that exists, or did when it was loaded.
+type Container struct {
+	runtime *Runtime
+	state   *state.State
+}
+
+// Status is what the state command prints, in runc's fields and order.
+type Status struct {
+	OCIVersion  string            `json:"ociVersion"`
+	ID          string            `json:"id"`
+	Pid         int               `json:"pid"`
+	Status      string            `json:"status"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       string            `json:"owner"`
+	FastPaths   []plan.FastPath   `json:"fastPaths,omitempty"`
+}
+
+// Status says what the container is now: what was recorded, checked against the kernel.
+func (c *Container) Status() (Status, error) {
+	name, err := c.statusName()
+	if err != nil {
+		return Status{}, err
+	}
+	s := c.state
+	status := Status{
+		OCIVersion: s.Version, ID: s.ID, Pid: s.Pid, Status: name, Bundle: s.Bundle, Rootfs: s.Rootfs, Created: s.Created,
+		Annotations: s.Annotations, Owner: owner(s.UID), FastPaths: s.FastPaths,
+	}
+	if name == "stopped" {
+		status.Pid = 0
+	}
+	return status, nil
+}
+
+func (c *Container) statusName() (string, error) {
+	s := c.state
+	if !state.Alive(s.Pid, s.StartTime) {
+		if s.Creating && s.Pid == 0 && c.locked() {
+			return "creating", nil
+		}
+		return "stopped", nil
+	}
+	if s.Creating {
+		return "creating", nil
+	}
+	if frozen, err := c.frozen(); err != nil {
+		return "", err
+	} else if frozen {
+		return "paused", nil
+	}
+	dir := filepath.Join(c.runtime.Root, s.ID)
+	for _, name := range []string{plan.GateFile, plan.GateUsed} {
+		fd, err := unix.Open(filepath.Join(dir, name), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			_ = unix.Close(fd)
+			return "created", nil
+		case unix.ENXIO: // nobody reads it
+			if name == plan.GateFile {
+				return "creating", nil
+			}
+		}
+	}
+	return "running", nil
+}
+
+// locked says whether a command is at work on the container.
+func (c *Container) locked() bool {
+	fd, err := unix.Open(filepath.Join(c.runtime.Root, c.state.ID), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+func owner(uid int) string {
+	if uid == 0 {
+		return "root"
+	}
+	u, err := user.LookupId(fmt.Sprint(uid))
+	if err != nil {
+		return fmt.Sprint(uid)
+	}
+	return u.Username
+}
+
+// lock takes the container's lock and reads its state anew.
+func (c *Container) lock() (*state.Dir, error) {
+	dir, err := state.Open(c.runtime.Root, c.state.ID)
+	if err != nil {
+		return nil, err
+	}
+	s, err := state.Read(c.runtime.Root, c.state.ID)
+	if err != nil {
+		dir.Unlock()
+		return nil, err
+	}
+	c.state = s
+	return dir, nil
+}
+
+// openInit returns a pidfd of the init process. Errors: ErrNotRunning.
+func (c *Container) openInit() (int, error) {
+	if c.state.Pid <= 0 {
+		return -1, ErrNotRunning
+	}
+	fd, err := unix.PidfdOpen(c.state.Pid, 0)
+	if err == unix.ESRCH {
+		return -1, ErrNotRunning
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open init process: %w", err)
+	}
+	// Only now can't the pid be given to another process any more.
+	if !state.Alive(c.state.Pid, c.state.StartTime) {
+		_ = unix.Close(fd)
+		return -1, ErrNotRunning
+	}
+	return fd, nil
+}
+
+// group is the container's cgroup.
+func (c *Container) group() (*cgroup.Group, error) {
+	if c.state.Cgroup == nil {
+		return nil, errors.New("container has no cgroup")
+	}
+	return cgroup.Open(*c.state.Cgroup)
+}
+
+func (c *Container) frozen() (bool, error) {
+	group, err := c.group()
+	if err != nil {
+		return false, err
+	}
+	frozen, err := group.Frozen()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return frozen, err
+}
+
+// Process is config.json's process as it was at create.
+func (c *Container) Process() *specs.Process {
+	p := *c.state.Process
+	return &p
+}
+
+// Kill sends sig to the init process, or with all to every process of the container. Errors: ErrNotRunning.
+func (c *Container) Kill(sig unix.Signal, all bool) error {
+	if all {
+		group, err := c.group()
+		if err != nil {
+			return err
+		}
+		return group.Signal(sig)
+	}
+	pidfd, err := c.openInit()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pidfd)
+	err = unix.PidfdSendSignal(pidfd, sig, nil, 0)
+	if err == unix.ESRCH {
+		return ErrNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("send signal %d to init process: %w", sig, err)
+	}
+	// A frozen v1 cgroup keeps even SIGKILL waiting.
+	if sig == unix.SIGKILL {
+		if frozen, err := c.frozen(); err == nil && frozen {
+			return c.Resume()
+		}
+	}
+	return nil
+}
+
+// Pids lists the container's processes.
+func (c *Container) Pids() ([]int, error) {
+	group, err := c.group()
+	if err != nil {
+		return nil, err
+	}
+	return group.Pids(true)
+}
+
+// Pause freezes all processes. Errors: the container is not running.
+func (c *Container) Pause() error {
+	dir, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer dir.Unlock()
+	status, err := c.statusName()
+	if err != nil {
+		return err
+	}
+	if status != "running" && status != "created" {
+		return fmt.Errorf("container not running or created: %s", status)
+	}
+	group, err := c.group()
+	if err != nil {
+		return err
+	}
+	return group.Freeze()
+}
+
+// Resume thaws all processes. Errors: the container is not paused.
+func (c *Container) Resume() error {
+	group, err := c.group()
+	if err != nil {
+		return err
+	}
+	frozen, err := c.frozen()
+	if err != nil {
+		return err
+	}
+	if !frozen {
+		return errors.New("container not paused")
+	}
+	return group.Thaw()
+}
+
+// Update changes the limits that r gives and leaves the others.
+func (c *Container) Update(r *specs.LinuxResources) error {
+	dir, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer dir.Unlock()
+	if status, err := c.statusName(); err != nil {
+		return err
+	} else if status == "stopped" {
+		return ErrNotRunning
+	}
+	group, err := c.group()
+	if err != nil {
+		return err
+	}
+	return group.UpdateSet(r)
+}
+
+// Stats reads the cgroup's counters.
+func (c *Container) Stats() (*cgroup.Stats, error) {
+	group, err := c.group()
+	if err != nil {
+		return nil, err
+	}
+	return group.Stats()
+}
+
+// NotifyOOM sends on the channel whenever the kernel kills a process of the container for want of memory. The channel is
+// closed when the cgroup is gone or ctx is done.
+func (c *Container) NotifyOOM(ctx context.Context) (<-chan struct{}, error) {
+	group, err := c.group()
+	if err != nil {
+		return nil, err
+	}
+	return group.NotifyOOM(ctx)
+}

@@ -1,0 +1,293 @@
+package libsock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/sock-runtime/sock/libsock/host"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// Create makes a container whose process waits for Start. After an error nothing is left of it.
+func (r *Runtime) Create(o CreateOptions) (*Container, error) {
+	p, err := r.prepare(o, true)
+	if err != nil {
+		return nil, err
+	}
+	console, err := openConsole(p.config.Process.Terminal, o.ConsoleSocket)
+	if err != nil {
+		return nil, err
+	}
+	c, child, err := r.create(p, o, console)
+	if err != nil {
+		return nil, err
+	}
+	child.close()
+	return c, nil
+}
+
+// openConsole connects to the console socket of a detached container.
+func openConsole(terminal bool, socket string) (int, error) {
+	switch {
+	case terminal && socket == "":
+		return -1, errors.New("cannot allocate tty if runc will detach without setting console socket")
+	case !terminal && socket != "":
+		return -1, errors.New("cannot use console socket if runc will not detach or allocate tty")
+	case !terminal:
+		return -1, nil
+	}
+	return connectConsole(socket)
+}
+
+// create carries out a prepared plan up to where its process waits: at the gate, or (run) for its state to be recorded
+// and the startContainer hooks. console, if not -1, takes the pty's master; it is closed.
+func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container, *child, error) {
+	h := &host.Host{Group: p.group, Rootfs: p.opt.Rootfs, StateDir: filepath.Join(r.Root, o.ID), PIDFD: -1}
+	defer h.Close()
+	if console >= 0 {
+		h.Keep("console", console)
+	}
+	if p.config.Linux != nil {
+		h.Resources = p.config.Linux.Resources
+	}
+	c := &Container{runtime: r, state: r.newState(p, o)}
+	dir, err := state.Create(r.Root, c.state)
+	if err != nil {
+		if err == state.ErrExists {
+			return nil, nil, fmt.Errorf("%w: %s", err, o.ID)
+		}
+		return nil, nil, err
+	}
+	defer dir.Unlock()
+	child, err := c.launchInit(dir, p, h, o.PreserveFDs)
+	if err == nil && o.PidFile != "" {
+		if err = writePidFile(o.PidFile, child.pid); err != nil {
+			child.kill()
+		}
+	}
+	if err != nil {
+		if undone := c.undoCreate(dir, h); undone != nil {
+			r.Log.Warn("clean up after a failed create", "id", o.ID, "error", undone)
+		}
+		return nil, nil, fmt.Errorf("unable to start container process: %w", err)
+	}
+	return c, child, nil
+}
+
+// undoCreate takes back a create that failed. A cgroup that we could not make is somebody else's.
+func (c *Container) undoCreate(dir *state.Dir, h *host.Host) error {
+	if !h.MadeCgroup {
+		return dir.Remove()
+	}
+	return c.undo(dir)
+}
+
+func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
+	saved := p.group.Saved()
+	s := &state.State{
+		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(), Creating: true,
+		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
+		Process: p.config.Process, Hooks: p.config.Hooks, Annotations: p.config.Annotations,
+	}
+	for _, u := range p.plan.Undo {
+		if u.Unmount != "" {
+			s.Unmount = append(s.Unmount, u.Unmount)
+		}
+	}
+	return s
+}
+
+// launchInit clones the init process, records it, runs the hooks of create and waits until it is ready. The child gets
+// its go-ahead only when its pid is on disk: killed before that, we leave a child that ends by itself.
+func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preserve int) (*child, error) {
+	child, err := launch(p.plan, h, preserve)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.accompany(dir, p, child); err != nil {
+		child.kill()
+		return nil, err
+	}
+	return child, nil
+}
+
+func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
+	start, err := state.StartTime(child.pid)
+	if err != nil {
+		return err
+	}
+	c.state.Pid, c.state.StartTime = child.pid, start
+	hooks := hooksOfCreate(p.config.Hooks)
+	c.state.Creating = hooks || p.opt.Pause
+	if err := dir.Write(c.state); err != nil {
+		return err
+	}
+	if hooks {
+		if _, err := child.await(); err != nil {
+			return c.died(child, err)
+		}
+		if err := c.runCreateHooks(p.config.Hooks, child); err != nil {
+			return err
+		}
+		c.state.Creating = false
+		if err := dir.Write(c.state); err != nil {
+			return err
+		}
+		if err := child.send(1); err != nil {
+			return err
+		}
+	}
+	if err := child.send(1); err != nil {
+		return err
+	}
+	if !p.opt.Gate && !p.opt.Pause {
+		return c.executed(child)
+	}
+	record, err := child.await()
+	if err != nil {
+		return c.died(child, err)
+	}
+	if record.Event != stub.Ready {
+		return fmt.Errorf("unexpected record %#x from the child", record.Event)
+	}
+	if p.opt.Pause {
+		if err := c.runStartHooks(child.pidfd); err != nil {
+			return err
+		}
+		c.state.Creating = false
+		if err := dir.Write(c.state); err != nil {
+			return err
+		}
+		if err := child.send(1); err != nil {
+			return err
+		}
+		return c.executed(child)
+	}
+	return nil
+}
+
+// executed waits for the proof that the child's execve succeeded: its end of the socket is closed without a word.
+func (c *Container) executed(child *child) error {
+	_, err := child.await()
+	if err == errGone {
+		return nil
+	}
+	return err
+}
+
+// died makes errGone of a child that should have reported say how the child ended.
+func (c *Container) died(child *child, err error) error {
+	if err != errGone {
+		return err
+	}
+	status, waitErr := child.wait()
+	if waitErr != nil {
+		return fmt.Errorf("container init went away: %w", waitErr)
+	}
+	if status.Signaled() {
+		return fmt.Errorf("container init was killed by signal %d (%s)", status.Signal(), unix.SignalName(status.Signal()))
+	}
+	return fmt.Errorf("container init ended with status %d before it was ready", status.ExitStatus())
+}
+
+func hooksOfCreate(h *specs.Hooks) bool {
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and Docker 20.10's
+}
+
+// writePidFile writes the pid by rename, so that whoever waits for the file finds the whole number in it.
+func writePidFile(path string, pid int) error {
+	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
+	err := os.WriteFile(temp, []byte(strconv.Itoa(pid)), 0o644)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return fmt.Errorf("write pid file: %w", err)
+	}
+	return nil
+}
+
+// Start has the waiting process execute, config.md "Lifecycle" steps 6 to 9.
+func (c *Container) Start() error {
+	dir, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer dir.Unlock()
+	status, err := c.statusName()
+	if err != nil {
+		return err
+	}
+	switch status {
+	case "created":
+	case "stopped":
+		return errors.New("cannot start a container that has stopped")
+	case "running", "paused":
+		return errors.New("cannot start an already running container")
+	default:
+		return fmt.Errorf("cannot start a container in the %s state", status)
+	}
+	pidfd, err := c.openInit()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pidfd)
+	if err := c.runStartHooks(pidfd); err != nil {
+		return errors.Join(err, c.stop())
+	}
+	if err := openGate(dir.Path); err != nil {
+		return err
+	}
+	return c.runPoststartHooks()
+}
+
+// openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,
+// the process has executed or failed, and in the second case left a record.
+func openGate(dir string) error {
+	gate := filepath.Join(dir, plan.GateFile)
+	used := filepath.Join(dir, plan.GateUsed)
+	fd, err := unix.Open(gate, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		fd, err = unix.Open(used, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err == unix.ENXIO {
+		return errors.New("cannot start: the container's process does not wait for it")
+	}
+	if err != nil {
+		return fmt.Errorf("open the container's gate: %w", err)
+	}
+	defer unix.Close(fd)
+	// From here on a FIFO that nobody reads means running, no more creating.
+	if err := unix.Rename(gate, used); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("mark the container's gate as used: %w", err)
+	}
+	if _, err := unix.Write(fd, []byte{0}); err != nil && err != unix.EPIPE {
+		return fmt.Errorf("open the container's gate: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: int32(fd)}} // POLLERR: no reader is left
+	for poll[0].Revents&unix.POLLERR == 0 {
+		if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {
+			return fmt.Errorf("wait for the container's process: %w", err)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, plan.ErrorFile))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	record, err := stub.DecodeRecord(data)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("exec the container's process: %w", record.Errno)
+}

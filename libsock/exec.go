@@ -1,0 +1,152 @@
+package libsock
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/host"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/spec"
+)
+
+// ExecOptions say what to execute in a container.
+type ExecOptions struct {
+	Process       *specs.Process
+	Detach        bool
+	ConsoleSocket string
+	PidFile       string
+	PreserveFDs   int
+	IgnorePaused  bool
+	Cgroup        string // below the container's own
+}
+
+// Exec runs a process in the container. It returns the process's exit status, or 0 at once when detached. Errors of the
+// launch begin with "unable to start container process".
+func (c *Container) Exec(o ExecOptions) (int, error) {
+	if err := spec.ValidateProcess(o.Process); err != nil {
+		return 0, err
+	}
+	child, terminal, err := c.startExec(o)
+	if err != nil {
+		return 0, err
+	}
+	defer child.close()
+	if o.PidFile != "" {
+		if err := writePidFile(o.PidFile, child.pid); err != nil {
+			child.kill()
+			return 0, err
+		}
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	return foreground(child, terminal)
+}
+
+// startExec launches the process and waits until it has executed, with the container's lock held.
+func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
+	dir, err := c.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Unlock()
+	status, err := c.statusName()
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case status == "stopped" || status == "creating":
+		return nil, nil, fmt.Errorf("cannot exec in a %s container: %w", status, ErrNotRunning)
+	case status == "paused" && !o.IgnorePaused:
+		return nil, nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	pidfd, err := c.openInit()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(pidfd)
+	h, join, facts, err := c.execHost(o, pidfd)
+	if err != nil {
+		return nil, nil, err
+	}
+	terminal, socket, err := openTerminal(o.Process, o.Detach, o.ConsoleSocket)
+	if err != nil {
+		h.Close()
+		return nil, nil, err
+	}
+	if socket >= 0 {
+		h.Keep("console", socket)
+	}
+	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs}
+	p, err := plan.BuildExec(o.Process, join, opt, facts)
+	if err != nil {
+		h.Close()
+		terminal.close()
+		return nil, nil, err
+	}
+	child, err := launch(p, h, o.PreserveFDs)
+	if err == nil {
+		if _, err = child.await(); err == errGone {
+			return child, terminal, nil
+		}
+		child.kill()
+	}
+	terminal.close()
+	return nil, nil, fmt.Errorf("unable to start container process: %w", err)
+}
+
+// execHost prepares the host side: descriptors of the container, its cgroup, and what the plan must know.
+func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, plan.Facts, error) {
+	join := plan.Join{Flags: c.state.Namespaces, Root: true}
+	h := &host.Host{PID: c.state.Pid}
+	fail := func(err error) (*host.Host, plan.Join, plan.Facts, error) {
+		h.Close()
+		return nil, join, plan.Facts{}, err
+	}
+	if err := c.keepInit(h, join, pidfd); err != nil {
+		return fail(err)
+	}
+	group, err := c.group()
+	if err != nil {
+		return fail(err)
+	}
+	if group, err = group.Sub(o.Cgroup); err != nil {
+		return fail(err)
+	}
+	h.Group = group
+	root := h.Descriptors()["rootdir"]
+	facts, err := processFacts(o.Process, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
+	if err != nil {
+		return fail(err)
+	}
+	facts.Cgroup = cgroupFacts(group)
+	if !o.Process.Terminal {
+		facts.OwnStdio = foreignStdio(o.Process.User.UID)
+	}
+	return h, join, facts, nil
+}
+
+// keepInit opens what joining needs of the init process.
+func (c *Container) keepInit(h *host.Host, join plan.Join, pidfd int) error {
+	if join.Flags != 0 {
+		fd, err := unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("duplicate descriptor: %w", err)
+		}
+		h.Keep("pidfd", fd)
+	}
+	if !join.Root {
+		return nil
+	}
+	name := path.Join("/proc", fmt.Sprint(c.state.Pid), "root")
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	h.Keep("rootdir", fd)
+	return nil
+}

@@ -1,0 +1,196 @@
+package libsock
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/stub/nofile"
+	"github.com/sock-runtime/sock/spec"
+)
+
+// processFacts are the facts that any process needs, a container's init or one that joins.
+func processFacts(p *specs.Process, home func(uid uint32) string) (plan.Facts, error) {
+	facts := plan.Facts{}
+	last, err := lastCap()
+	if err != nil {
+		return facts, err
+	}
+	facts.LastCap = last
+	if lookupEnv(p.Env, "HOME") == "" {
+		facts.Home = home(p.User.UID)
+	}
+	if nofile.Known {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err == nil && now.Cur != nofile.Original.Soft {
+			facts.NOFILE = &plan.Rlimit{Soft: nofile.Original.Soft, Hard: nofile.Original.Hard}
+		}
+	}
+	return facts, nil
+}
+
+// lastCap is the number of the kernel's last capability.
+func lastCap() (uint, error) {
+	// The bounding set knows every capability that the kernel knows; asking for the next one is an error, prctl(2). The
+	// search begins at the last one that is known today, so that usually two calls suffice.
+	known := func(c uint) bool {
+		_, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		return err == nil
+	}
+	c := uint(unix.CAP_LAST_CAP)
+	for c > 0 && !known(c) {
+		c--
+	}
+	for known(c + 1) {
+		c++
+	}
+	if c == 0 {
+		return 0, fmt.Errorf("ask for the kernel's capabilities: PR_CAPBSET_READ is refused")
+	}
+	return c, nil
+}
+
+func lookupEnv(env []string, name string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(env[i], name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// homeOf is the home directory of uid in the passwd file name below root, as runc sets HOME; "/" where it is not listed.
+func homeOf(uid uint32, root int, name string) string {
+	const usual = "/"
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil {
+		return usual
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer file.Close()
+	want := []byte(strconv.FormatUint(uint64(uid), 10))
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		fields := bytes.Split(lines.Bytes(), []byte(":"))
+		if len(fields) >= 6 && bytes.Equal(fields[2], want) && len(fields[5]) > 0 {
+			return string(fields[5])
+		}
+	}
+	return usual
+}
+
+// initFacts gathers what Build needs to know for a container's init process.
+func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Facts, error) {
+	facts, err := processFacts(config.Process, func(uid uint32) string {
+		holder, passwd := passwdOf(config, o)
+		root, err := unix.Open(holder, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return "/" // the mount or the root will say so
+		}
+		defer unix.Close(root)
+		return homeOf(uid, root, passwd)
+	})
+	if err != nil {
+		return facts, err
+	}
+	facts.Files = map[string]bool{}
+	for _, m := range config.Mounts {
+		if m.Source == "" {
+			continue
+		}
+		source := m.Source
+		if !path.IsAbs(source) {
+			source = path.Join(o.Bundle, source)
+		}
+		var st unix.Stat_t
+		if unix.Stat(source, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			facts.Files[source] = true
+		}
+	}
+	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
+	facts.Cgroup = cgroupFacts(group)
+	if o.NoPivot {
+		facts.ProcSys, err = procAndSysMounts(o.Rootfs)
+	}
+	if !o.Console {
+		facts.OwnStdio = foreignStdio(config.Process.User.UID)
+	}
+	return facts, err
+}
+
+// passwdOf says where the container's /etc/passwd is: in the rootfs, or in the last volume that covers it.
+func passwdOf(config *specs.Spec, o plan.Options) (holder, name string) {
+	for i := len(config.Mounts) - 1; i >= 0; i-- {
+		m := config.Mounts[i]
+		if options, err := spec.ParseMountOptions(m.Type, m.Options); err != nil || !options.Bind {
+			continue
+		}
+		source := m.Source
+		if !path.IsAbs(source) {
+			source = path.Join(o.Bundle, source)
+		}
+		switch path.Clean("/" + m.Destination) {
+		case "/etc":
+			return source, "passwd"
+		case "/etc/passwd":
+			return path.Dir(source), path.Base(source)
+		}
+	}
+	return o.Rootfs, "etc/passwd"
+}
+
+func cgroupFacts(group *cgroup.Group) plan.Cgroup {
+	if group == nil {
+		return plan.Cgroup{None: true}
+	}
+	facts := plan.Cgroup{Unified: group.Unified()}
+	for _, m := range group.MountSources() {
+		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data})
+	}
+	return facts
+}
+
+// foreignStdio lists the stdio descriptors that do not belong to uid and that the container's user must be able to open
+// through /proc/self/fd: files, pipes and terminals, but not /dev/null, which is the host's for everyone. As in runc.
+func foreignStdio(uid uint32) []int {
+	var fds []int
+	for fd := range 3 {
+		var st, null unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || st.Uid == uid {
+			continue
+		}
+		if unix.Stat("/dev/null", &null) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == null.Rdev {
+			continue
+		}
+		fds = append(fds, fd)
+	}
+	return fds
+}
+
+// procAndSysMounts lists the host's procfs and sysfs mounts, deepest first, but for those below the rootfs.
+func procAndSysMounts(rootfs string) ([]string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for line := range strings.Lines(string(data)) {
+		before, after, _ := strings.Cut(line, " - ")
+		fields := strings.Fields(before)
+		if len(fields) < 5 || strings.HasPrefix(fields[4]+"/", rootfs+"/") {
+			continue
+		}
+		if strings.HasPrefix(after, "proc ") || strings.HasPrefix(after, "sysfs ") {
+			list = append([]string{fields[4]}, list...)
+		}
+	}
+	return list, nil
+}

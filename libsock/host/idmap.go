@@ -1,0 +1,71 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// idmap gives the detached mount fd the mapping m, mount_setattr(2). The kernel wants a mapping in the form of a user
+// namespace, so one is made for a moment.
+func idmap(fd int, m *plan.IDMap) error {
+	ns, err := userNamespace(m.UIDs, m.GIDs)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ns)
+	flags := uint(unix.AT_EMPTY_PATH)
+	if m.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)})
+}
+
+// userNamespace returns a descriptor of a new user namespace with the given mappings and no process in it.
+func userNamespace(uids, gids []specs.LinuxIDMapping) (int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pair[0])
+	// The child lives until our end of the pair is closed.
+	program, err := stub.Compile([][]stub.Instr{{
+		{Sys: unix.SYS_CLOSE, Args: []stub.Arg{stub.Int(pair[0])}},
+		{Sys: unix.SYS_READ, Args: []stub.Arg{stub.Int(pair[1]), stub.Bytes(make([]byte, 1)), stub.Int(1)}},
+	}}, nil, pair[1])
+	if err != nil {
+		_ = unix.Close(pair[1])
+		return -1, err
+	}
+	pid, pidfd, err := program.Start(stub.Clone{Flags: unix.CLONE_NEWUSER, PIDNamespace: -1, Cgroup: -1})
+	_ = unix.Close(pair[1])
+	if err != nil {
+		return -1, err
+	}
+	defer func() {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED, nil)
+		_ = unix.Close(pidfd)
+	}()
+	for file, mappings := range map[string][]specs.LinuxIDMapping{"uid_map": uids, "gid_map": gids} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), []byte(mapText(mappings)), 0); err != nil {
+			return -1, err
+		}
+	}
+	return unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// mapText is the format of uid_map, user_namespaces(7).
+func mapText(mappings []specs.LinuxIDMapping) string {
+	var text strings.Builder
+	for _, m := range mappings {
+		fmt.Fprintf(&text, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return text.String()
+}

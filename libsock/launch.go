@@ -1,0 +1,184 @@
+package libsock
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/host"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// child is a process that a plan made, before it executes.
+type child struct {
+	pid, pidfd int
+	sync       int // our end of the socket to it
+	plan       *plan.Plan
+	program    *stub.Program
+}
+
+// launch carries out the plan's host steps and clones the child, which starts on its lines at once. The descriptors of h
+// are closed when it returns. preserve is the number of the caller's descriptors from 3 on that the child keeps.
+func launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
+	defer h.Close()
+	if err := h.Do(p.Host); err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket to the child: %w", err)
+	}
+	h.Keep("sync", pair[1])
+	c := &child{sync: pair[0], plan: p}
+	if err := c.clone(h, preserve); err != nil {
+		_ = unix.Close(pair[0])
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *child) clone(h *host.Host, preserve int) error {
+	lines := make([][]stub.Instr, 1, len(c.plan.Child)+1)
+	for _, l := range c.plan.Child {
+		lines = append(lines, l.Ops)
+	}
+	used := stub.Descriptors(lines)
+	if used["spare"] {
+		fd, err := unix.FcntlInt(uintptr(c.sync), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("spare descriptor: %w", err)
+		}
+		h.Keep("spare", fd)
+	}
+	fds := h.Descriptors()
+	lines[0] = closeOthers(used, fds, preserve)
+	program, err := stub.Compile(lines, fds, fds["sync"])
+	if err != nil {
+		return err
+	}
+	how := stub.Clone{Flags: c.plan.Clone.Flags, PIDNamespace: -1, Cgroup: -1}
+	if name := c.plan.Clone.PID; name != "" {
+		how.PIDNamespace = fds[name]
+	}
+	if name := c.plan.Clone.IntoCgroup; name != "" {
+		how.Cgroup = fds[name]
+	}
+	c.program = program
+	c.pid, c.pidfd, err = program.Start(how)
+	return err
+}
+
+// closeOthers closes all of the parent's descriptors that no line uses: they are gone, not only marked, while the child
+// waits (CVE-2024-21626).
+func closeOthers(used map[string]bool, fds map[string]int, preserve int) []stub.Instr {
+	var keep []int
+	for name := range used {
+		if fd, ok := fds[name]; ok {
+			keep = append(keep, fd)
+		}
+	}
+	slices.Sort(keep)
+	var gaps []stub.Instr
+	gap := func(from, to uint) {
+		if from <= to {
+			gaps = append(gaps, stub.Instr{Sys: unix.SYS_CLOSE_RANGE, Args: []stub.Arg{stub.Int(from), stub.Int(to), stub.Int(0)}})
+		}
+	}
+	next := uint(3 + preserve)
+	for _, fd := range keep {
+		if uint(fd) >= next {
+			if uint(fd) > next {
+				gap(next, uint(fd)-1)
+			}
+			next = uint(fd) + 1
+		}
+	}
+	gap(next, uint(^uint32(0)))
+	return gaps
+}
+
+// errGone is what await returns when the child closed its socket: it has executed, or it died without a word.
+var errGone = errors.New("the process is gone")
+
+// await reads the child's next record. Errors: errGone, or what the plan says of the instruction that failed.
+func (c *child) await() (stub.Record, error) {
+	record, err := readRecord(c.sync)
+	if err != nil {
+		return record, err
+	}
+	if record.Failed() {
+		return record, c.explain(record)
+	}
+	return record, nil
+}
+
+// explain turns a failure record into the error of its plan line.
+func (c *child) explain(r stub.Record) error {
+	return errors.New(c.plan.Child[c.program.Line(r)-1].Explains(r.Errno)) // line 0 is closeOthers
+}
+
+func readRecord(fd int) (stub.Record, error) {
+	buf := make([]byte, stub.RecordSize)
+	for got := 0; got < len(buf); {
+		n, err := unix.Read(fd, buf[got:])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ECONNRESET, err == nil && n == 0 && got == 0:
+			return stub.Record{}, errGone
+		case err != nil:
+			return stub.Record{}, fmt.Errorf("read from the child: %w", err)
+		case n == 0:
+			return stub.Record{}, fmt.Errorf("read from the child: %w", io.ErrUnexpectedEOF)
+		default:
+			got += n
+		}
+	}
+	return stub.DecodeRecord(buf)
+}
+
+// send lets the child go on, once for each byte that it waits for.
+func (c *child) send(bytes int) error {
+	_, err := unix.SendmsgN(c.sync, make([]byte, bytes), nil, nil, unix.MSG_NOSIGNAL)
+	if err == unix.EPIPE {
+		return nil // it failed; its record says why
+	}
+	if err != nil {
+		return fmt.Errorf("write to the child: %w", err)
+	}
+	return nil
+}
+
+// kill ends the child and reaps it.
+func (c *child) kill() {
+	_ = unix.PidfdSendSignal(c.pidfd, unix.SIGKILL, nil, 0)
+	_, _ = c.wait()
+	c.close()
+}
+
+// wait reaps the child.
+func (c *child) wait() (unix.WaitStatus, error) {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(c.pid, &status, 0, nil)
+		if err != unix.EINTR {
+			return status, err
+		}
+	}
+}
+
+func (c *child) close() {
+	_ = unix.Close(c.pidfd)
+	_ = unix.Close(c.sync)
+}
+
+// exitStatus is a process's status as a shell gives it: 128 and the signal's number for one that a signal ended.
+func exitStatus(s unix.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}

@@ -1,0 +1,76 @@
+package plan
+
+import specs "github.com/opencontainers/runtime-spec/specs-go"
+
+// Action is what a host step does. The types below are all there are; package host executes them.
+type Action interface{ action() }
+
+// Attr changes a mount's attributes, mount_setattr(2).
+type Attr struct {
+	Recursive   bool
+	Set, Clear  uint64 // MOUNT_ATTR_*
+	Propagation uint64 // MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE; 0: leave it
+}
+
+// CloneTree takes a detached copy of what is mounted at Path, open_tree(2): a bind mount without a place.
+type CloneTree struct {
+	Out       string
+	Path      string
+	Recursive bool
+	Device    uint64 // if not 0, Path must be the character device with this number
+	Attrs     []Attr // in order
+	IDMap     *IDMap
+}
+
+// IDMap shifts the owners that a mount shows, mount_setattr(2) with MOUNT_ATTR_IDMAP (Linux 5.12).
+type IDMap struct {
+	Recursive bool
+	UIDs      []specs.LinuxIDMapping
+	GIDs      []specs.LinuxIDMapping
+}
+
+// NewMount makes a file system that belongs to no namespace of the container, detached: fsopen(2) to fsmount(2).
+type NewMount struct {
+	Out     string
+	Type    string
+	Source  string
+	Super   []string // flags of the superblock
+	Options []string // "key" or "key=value"
+	Attrs   uint64   // MOUNT_ATTR_*
+	After   []Attr   // recursive attributes and propagation, in order
+	ModeOf  string   // take mode= from this directory of the rootfs, if it exists there
+	CopyUp  string   // copy this directory of the rootfs into it
+	Dirs    []string // directories to make in it
+	Links   [][2]string
+}
+
+// OpenNamespace opens a namespace that config.json gives by path. Errors: the file is no namespace, or of another type.
+type OpenNamespace struct {
+	Out  string
+	Path string
+	Flag int // CLONE_NEW*
+}
+
+// OpenProc opens the host's procfs and makes sure that it is one.
+type OpenProc struct{ Out string }
+
+// MakeCgroup makes the container's cgroup and sets its limits.
+type MakeCgroup struct{}
+
+// JoinCgroup opens what the child needs to join: a `tasks` file for each v1 hierarchy, or the v2 directory.
+type JoinCgroup struct{}
+
+// MakeGate makes the FIFO on which the created container waits, and opens the state directory.
+type MakeGate struct{}
+
+// OwnStdio gives a stdio descriptor to the container's user, as runc does.
+type OwnStdio struct{ FD, UID int }
+
+func (CloneTree) action()     {}
+func (NewMount) action()      {}
+func (OpenNamespace) action() {}
+func (OpenProc) action()      {}
+func (MakeCgroup) action()    {}
+func (JoinCgroup) action()    {}
+func (MakeGate) action()      {}
+func (OwnStdio) action()      {}

@@ -1,0 +1,165 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// Build plans the init process of a container. The config must have passed spec.Validate; errors name the JSON path.
+func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
+	if config.Linux == nil {
+		without := *config
+		without.Linux = &specs.Linux{}
+		config = &without
+	}
+	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
+	b.decideFastPaths()
+	b.seal()
+	b.cgroup()
+	b.namespaces()
+	if err := b.rootfs(); err != nil {
+		return nil, err
+	}
+	if err := b.mounts(); err != nil {
+		return nil, err
+	}
+	b.devices()
+	b.console()
+	b.pauseForHooks()
+	b.makeCwd()
+	b.enterRoot()
+	b.lockDown()
+	b.names()
+	b.sysctls()
+	b.readonlyAndMaskedPaths()
+	if err := b.process(config.Process); err != nil {
+		return nil, err
+	}
+	b.wait()
+	b.execute(config.Process)
+	return b.plan, nil
+}
+
+// seal is the child's first act: until execve it runs as root, in view of whoever shares its PID or user namespace.
+func (b *builder) seal() {
+	b.line(Note{Does: "keep other processes out of this one", Hand: "prctl(PR_SET_DUMPABLE, 0)"},
+		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero),
+		into(slotReport, sys(unix.SYS_FCNTL, stub.FD(fdSync), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
+		closeFD(stub.FD(fdSync)),
+		sys(unix.SYS_UMASK, zero),
+		sys(unix.SYS_SETSID))
+}
+
+// high is the lowest of the descriptors that are kept to the end.
+func (b *builder) high() int { return high + b.opt.PreserveFDs }
+
+// cgroup makes the cgroup and has the child join it before it makes namespaces, so that a cgroup namespace begins there.
+func (b *builder) cgroup() {
+	if b.facts.Cgroup.None {
+		return
+	}
+	from := "linux.cgroupsPath"
+	var dirs []string
+	for _, m := range b.facts.Cgroup.Mounts {
+		dirs = append(dirs, m.Dir)
+	}
+	b.step(Note{From: from, Does: fmt.Sprintf("make the cgroup, %d directories, and set its limits", len(dirs)), Hand: "mkdir " + strings.Join(dirs, " ")}, MakeCgroup{})
+	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: from, Does: "remove the cgroup", Hand: "rmdir " + strings.Join(dirs, " ")}})
+	b.joinCgroup(from)
+}
+
+func (b *builder) joinCgroup(from string) {
+	b.step(Note{From: from, Does: "open the cgroup for the child", Fast: FastIntoCgroup}, JoinCgroup{})
+	if b.facts.Cgroup.Unified {
+		b.plan.Clone.IntoCgroup = fdCgroup
+		return
+	}
+	for _, m := range b.facts.Cgroup.Mounts {
+		fd := stub.FD(cgroupFile + m.Name)
+		b.line(Note{From: from, Does: "join the cgroup in " + m.Name, Fast: FastIntoCgroup, Hand: "echo $$ > " + m.Dir + "/cgroup.procs"},
+			writeText(fd, "0"), closeFD(fd))
+	}
+}
+
+// pauseForHooks lets the parent run the hooks that want all mounts but the host's root.
+func (b *builder) pauseForHooks() {
+	h := b.spec.Hooks
+	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // deprecated, and still the spec's
+		return
+	}
+	b.line(Note{From: "hooks", Does: "wait until the prestart, createRuntime and createContainer hooks have run"},
+		writeRecord(stub.Value(slotReport), stub.Paused),
+		readByte(stub.Value(slotReport)))
+}
+
+// makeCwd makes process.cwd in the container, as runc does; with an image that lacks it, WORKDIR still works.
+func (b *builder) makeCwd() {
+	cwd := path.Clean("/" + b.spec.Process.Cwd)
+	if cwd == "/" {
+		return
+	}
+	ops := makeTarget(slotT, cwd, false)
+	for i := range ops { // a file in the way or a read-only root shows when the process enters it
+		ops[i] = unless(ops[i], stub.End, unix.ENOTDIR, unix.EROFS)
+	}
+	ops = append(ops, at("have", closeFD(stub.Value(slotT))))
+	b.line(Note{From: "process.cwd", Does: "make the working directory " + cwd}, ops...)
+}
+
+// wait is where a created container stands until start, or a run until its state is on disk.
+func (b *builder) wait() {
+	report := stub.Value(slotReport)
+	if !b.opt.Gate {
+		b.line(Note{Does: "wait until the container's state is recorded"}, append(b.keepOnly(), readByte(report))...)
+		if b.opt.Pause {
+			b.line(Note{From: "hooks.startContainer", Does: "wait until the startContainer hooks have run"},
+				writeRecord(report, stub.Ready), readByte(report))
+		}
+		return
+	}
+	gate, failure := stub.Value(slotGate), stub.Value(slotError)
+	b.line(Note{Does: "wait until the container's state is recorded, report ready"},
+		append(b.keepOnly(), readByte(report), writeRecord(report, stub.Ready))...)
+	b.line(Note{Does: "wait for start"},
+		closeFD(report),
+		into(slotReport, sys(unix.SYS_FCNTL, failure, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
+		closeFD(failure),
+		readByte(gate))
+}
+
+// openGate opens the gate while the child still has all its rights and descriptors to spare.
+func (b *builder) openGate() {
+	if !b.opt.Gate {
+		return
+	}
+	b.step(Note{Does: "make the gate that start opens"}, MakeGate{})
+	open := func(slot stub.Slot, name string, flags int) []stub.Instr {
+		return []stub.Instr{
+			into(slotS, sys(unix.SYS_OPENAT, stub.FD(fdState), stub.Text(name), stub.Int(flags|unix.O_CLOEXEC|unix.O_NOFOLLOW), stub.Int(0o600))),
+			into(slot, sys(unix.SYS_FCNTL, stub.Value(slotS), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
+			closeFD(stub.Value(slotS)),
+		}
+	}
+	ops := open(slotGate, GateFile, unix.O_RDWR)
+	ops = append(ops, open(slotError, ErrorFile, unix.O_WRONLY|unix.O_CREAT)...)
+	b.line(Note{Does: "open the gate"}, append(ops, closeFD(stub.FD(fdState)))...)
+}
+
+// keepOnly closes everything but stdio, the caller's preserved descriptors and the last few (CVE-2024-21626). What a
+// plan with very many mounts opened above the last few is named one by one.
+func (b *builder) keepOnly() []stub.Instr {
+	ops := []stub.Instr{closeRange(uint(3+b.opt.PreserveFDs), uint(b.high()-1))}
+	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotMaster, slotSlave, slotCwd} {
+		ops = append(ops, unless(closeFD(stub.Value(slot)), "", unix.EBADF))
+	}
+	if b.usesProc() {
+		ops = append(ops, unless(closeFD(stub.FD(fdProc)), "", unix.EBADF))
+	}
+	return ops
+}

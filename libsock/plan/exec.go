@@ -1,0 +1,118 @@
+package plan
+
+import (
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub"
+	"github.com/sock-runtime/sock/spec"
+)
+
+// Join says what of a running container a process enters.
+type Join struct {
+	Flags int  // CLONE_NEW* of the namespaces that differ from the caller's
+	Root  bool // enter its root directory, too: everyone but hooks that run before the root is changed
+}
+
+// BuildExec plans a process that joins a container, with the descriptors "pidfd" and "rootdir" of its init. Errors name
+// the path in the process's JSON.
+func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, error) {
+	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, opt: opt, facts: facts, plan: &Plan{}}
+	b.seal()
+	if a := p.ExecCPUAffinity; a != nil {
+		if err := b.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
+			return nil, err
+		}
+	}
+	if !facts.Cgroup.None {
+		b.joinCgroup("")
+	}
+	if a := p.ExecCPUAffinity; a != nil {
+		if err := b.affinity("process.execCPUAffinity.final", a.Final); err != nil {
+			return nil, err
+		}
+	}
+	b.join(join)
+	if opt.Console {
+		b.line(Note{From: "process.terminal", Does: "open the container's root"},
+			into(slotRoot, sys(unix.SYS_OPENAT, stub.Int(unix.AT_FDCWD), stub.Text("/"), stub.Int(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), zero)))
+		b.pty()
+		b.consoleSize(p)
+		b.sendMaster()
+	}
+	if err := b.process(p); err != nil {
+		return nil, err
+	}
+	b.line(Note{Does: "close what is not the process's"}, b.keepOnly()...)
+	b.execute(p)
+	return b.plan, nil
+}
+
+// join enters the container's namespaces in one call, setns(2) with a pidfd (Linux 5.8), and its root.
+func (b *builder) join(j Join) {
+	if j.Flags&unix.CLONE_NEWPID != 0 {
+		b.step(Note{Does: "open the container's PID namespace"}, OpenNamespace{Out: "ns.pid", Flag: unix.CLONE_NEWPID})
+		b.plan.Clone.PID = "ns.pid"
+	}
+	var ops []stub.Instr
+	if flags := j.Flags &^ unix.CLONE_NEWPID; flags != 0 {
+		ops = append(ops, sys(unix.SYS_SETNS, stub.FD(fdPIDFD), stub.Int(flags)))
+	}
+	if j.Root {
+		ops = append(ops, sys(unix.SYS_FCHDIR, stub.FD(fdRootDir)), sys(unix.SYS_CHROOT, stub.Text(".")), closeFD(stub.FD(fdRootDir)))
+	}
+	if len(ops) > 0 {
+		b.line(Note{Does: "join the container", Hand: "nsenter --all --target"}, ops...)
+	}
+}
+
+// affinity binds the process to CPUs, sched_setaffinity(2). The list is as in cpuset(7): "0-3,7".
+func (b *builder) affinity(from, list string) error {
+	if list == "" {
+		return nil
+	}
+	set, err := spec.ParseCPUList(list)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	mask := make([]uint64, len(set))
+	for i, word := range set {
+		mask[i] = uint64(word)
+	}
+	b.line(Note{From: from, Does: "run on CPUs " + list, Hand: "taskset -c " + list},
+		sys(unix.SYS_SCHED_SETAFFINITY, zero, stub.Int(8*len(mask)), words(mask...)))
+	return nil
+}
+
+// Descriptors of a hook.
+const (
+	FDHookInput  = "hook.input"
+	FDHookOutput = "hook.output"
+)
+
+// BuildHook plans a hook, config.md "POSIX-platform Hooks": its standard input is the container's state, its output is
+// kept for the error. join is empty for hooks of the runtime namespace. A hook in the container's own namespaces that
+// runs behind its root (startContainer) has the rights of the container's process, like in runc; p is nil for others.
+func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) *Plan {
+	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, facts: facts, plan: &Plan{}}
+	b.seal()
+	b.line(Note{Does: "take the state as input"},
+		sys(unix.SYS_DUP3, stub.FD(FDHookInput), zero, zero),
+		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(1), zero),
+		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(2), zero))
+	b.join(join)
+	if p != nil {
+		b.credentials(p)
+	} else {
+		b.line(Note{Does: "set the usual umask"}, sys(unix.SYS_UMASK, stub.Int(0o022)))
+	}
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	b.line(Note{Does: "close what is not the hook's"}, b.keepOnly()...)
+	b.line(Note{From: "path", Does: "exec " + h.Path}, sys(unix.SYS_EXECVE, stub.Text(h.Path), stub.Vector(args), stub.Vector(h.Env)))
+	return b.plan
+}

@@ -1,0 +1,133 @@
+package plan
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub"
+	"github.com/sock-runtime/sock/spec"
+)
+
+// namespaceKinds is for printing.
+var namespaceKinds = []struct {
+	kind   specs.LinuxNamespaceType
+	flag   uint64
+	option string // of unshare(1)
+}{
+	{specs.UserNamespace, unix.CLONE_NEWUSER, "--user"},
+	{specs.MountNamespace, unix.CLONE_NEWNS, "--mount"},
+	{specs.PIDNamespace, unix.CLONE_NEWPID, "--pid --fork"},
+	{specs.NetworkNamespace, unix.CLONE_NEWNET, "--net"},
+	{specs.IPCNamespace, unix.CLONE_NEWIPC, "--ipc"},
+	{specs.UTSNamespace, unix.CLONE_NEWUTS, "--uts"},
+	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP, "--cgroup"},
+	{specs.TimeNamespace, unix.CLONE_NEWTIME, "--time"},
+}
+
+// namespaces joins those given by path, has the clone make the new ones, and unshares the two that can't be made there:
+// a cgroup namespace begins at the cgroup of who makes it, and a time namespace takes its offsets before it is entered.
+func (b *builder) namespaces() {
+	for i, ns := range b.spec.Linux.Namespaces {
+		from := fmt.Sprintf("linux.namespaces[%d]", i)
+		flag, _ := spec.NamespaceFlag(ns.Type)
+		if ns.Path != "" {
+			b.joinNamespace(from, ns, flag)
+			continue
+		}
+		switch ns.Type {
+		case specs.CgroupNamespace:
+			b.line(Note{From: from, Does: "make a cgroup namespace", Hand: "unshare --cgroup"},
+				sys(unix.SYS_UNSHARE, stub.Int(unix.CLONE_NEWCGROUP)))
+		case specs.TimeNamespace:
+			b.newTimeNamespace(from)
+		default:
+			b.plan.Clone.Flags |= flag
+		}
+	}
+}
+
+func (b *builder) joinNamespace(from string, ns specs.LinuxNamespace, flag uint64) {
+	out := "ns." + string(ns.Type)
+	n := Note{
+		From: from, Does: fmt.Sprintf("join %s namespace %s", ns.Type, ns.Path),
+		Hand: fmt.Sprintf("nsenter --%s=%s", ns.Type, ns.Path),
+	}
+	b.step(n, OpenNamespace{Out: out, Path: ns.Path, Flag: int(flag)})
+	if ns.Type == specs.PIDNamespace {
+		b.plan.Clone.PID = out
+		return
+	}
+	b.line(n, sys(unix.SYS_SETNS, stub.FD(out), stub.Int(flag)), closeFD(stub.FD(out)))
+}
+
+// newTimeNamespace: unshare leaves the caller outside and lets it write the offsets; setns then enters, time_namespaces(7).
+func (b *builder) newTimeNamespace(from string) {
+	proc := b.openProc()
+	ops := []stub.Instr{sys(unix.SYS_UNSHARE, stub.Int(unix.CLONE_NEWTIME))}
+	if offsets := timeOffsets(b.spec.Linux.TimeOffsets); offsets != "" {
+		ops = append(ops,
+			into(slotS, sys(unix.SYS_OPENAT, proc, stub.Text("self/timens_offsets"), stub.Int(unix.O_WRONLY|unix.O_CLOEXEC), zero)),
+			writeText(stub.Value(slotS), offsets),
+			closeFD(stub.Value(slotS)))
+	}
+	ops = append(ops,
+		into(slotS, sys(unix.SYS_OPENAT, proc, stub.Text("self/ns/time_for_children"), stub.Int(unix.O_RDONLY|unix.O_CLOEXEC), zero)),
+		sys(unix.SYS_SETNS, stub.Value(slotS), stub.Int(unix.CLONE_NEWTIME)),
+		closeFD(stub.Value(slotS)))
+	b.line(Note{From: from, Does: "make a time namespace", Hand: "unshare --time"}, ops...)
+}
+
+func timeOffsets(offsets map[string]specs.LinuxTimeOffset) string {
+	var clocks []string
+	for clock := range offsets {
+		clocks = append(clocks, clock)
+	}
+	sort.Strings(clocks)
+	var text strings.Builder
+	for _, clock := range clocks {
+		fmt.Fprintf(&text, "%s %d %d\n", clock, offsets[clock].Secs, offsets[clock].Nanosecs)
+	}
+	return text.String()
+}
+
+// has says whether the container has a namespace of this type, new or by path.
+func (b *builder) has(kind specs.LinuxNamespaceType) bool {
+	for _, ns := range b.spec.Linux.Namespaces {
+		if ns.Type == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// hasNew says whether a namespace of this type is made for the container.
+func (b *builder) hasNew(kind specs.LinuxNamespaceType) bool {
+	for _, ns := range b.spec.Linux.Namespaces {
+		if ns.Type == kind && ns.Path == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// openProc gives the host's procfs; it is opened once.
+func (b *builder) openProc() stub.Arg {
+	if b.usesProc() {
+		return stub.FD(fdProc)
+	}
+	b.step(Note{Does: "open the host's procfs"}, OpenProc{Out: fdProc})
+	return stub.FD(fdProc)
+}
+
+func (b *builder) usesProc() bool {
+	for _, s := range b.plan.Host {
+		if _, ok := s.Do.(OpenProc); ok {
+			return true
+		}
+	}
+	return false
+}

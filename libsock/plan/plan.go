@@ -1,0 +1,170 @@
+// Package plan turns a config.json into a Plan: everything that has to happen for a container to exist, as data.
+//
+// Build is a pure function of the config, the caller's options and facts about the host. It makes no system call, so a
+// plan can be printed, compared with a golden file, and explained line by line. Package host executes the host steps,
+// package stub the child's instructions.
+package plan
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// Plan is how one process comes to be: a container's init, one that joins a container (exec), or a hook.
+type Plan struct {
+	Host  []Step     // by the parent, in order, before the clone
+	Clone Clone      // the one clone
+	Child []Line     // by the child, in order, up to execve
+	Undo  []Undo     // by whoever deletes the container, or at once when creating it fails
+	Fast  []FastPath // decisions on fast paths, taken or refused
+}
+
+// Note says where a line of the plan comes from and what it does, for people.
+type Note struct {
+	From string `json:"from,omitempty"` // JSON path in config.json; empty: every container needs it
+	Does string `json:"does"`           // the act and its object, as errors name it
+	Hand string `json:"hand,omitempty"` // what one would type to do it by hand
+	Fast string `json:"fast,omitempty"` // the fast path that put it here
+}
+
+// Step is one host step.
+type Step struct {
+	Note
+	Do Action `json:"-"`
+}
+
+// Line is one act of the child: a few system calls with one purpose. A failing call is reported as its line.
+type Line struct {
+	Note
+	Ops []stub.Instr `json:"-"`
+	// Says replaces an errno's usual text where clients match another: runc's.
+	Says map[unix.Errno]string `json:"-"`
+}
+
+// Clone is the clone call.
+type Clone struct {
+	Flags      uint64 // CLONE_NEW*
+	PID        string // descriptor of the PID namespace to be born in, or ""
+	IntoCgroup string // descriptor of the cgroup v2 directory to be born in, or ""
+}
+
+// Undo is one act that takes something back.
+type Undo struct {
+	Note
+	Unmount string `json:"-"` // a mount point on the host; other kinds are recognised by the launcher's own records
+}
+
+// FastPath is a decision on one of the named substitutions.
+type FastPath struct {
+	Name  string `json:"name"`
+	Taken bool   `json:"taken"`
+	Why   string `json:"why,omitempty"` // the reason when it was not taken
+}
+
+// Profiles that choose the fast paths.
+const (
+	Standard = "standard" // only those that cannot be told apart from runc
+	Lean     = "lean"     // SOCK's, where their gate lets them
+)
+
+// Options are what the caller of create or run asks for beside config.json.
+type Options struct {
+	ID           string
+	Bundle       string // absolute
+	Rootfs       string // absolute
+	Gate         bool   // create: the process waits for start; false (run): it executes as soon as it is recorded
+	Pause        bool   // wait for the parent before executing, though there is no gate: startContainer hooks
+	Console      bool   // the pty's master goes to descriptor "console"
+	NoPivot      bool
+	NoKeyring    bool
+	PreserveFDs  int
+	Profile      string
+	SystemdStyle bool // --systemd-cgroup
+}
+
+// Facts are what Build has to know of the host. The zero value is a host that offers nothing beyond the kernel floor.
+type Facts struct {
+	LastCap  uint            // the kernel's last capability, /proc/sys/kernel/cap_last_cap
+	Home     string          // HOME for the process's uid, from the container's /etc/passwd
+	Files    map[string]bool // bind sources that are not directories
+	Kcore    bool            // /proc/kcore exists
+	Cgroup   Cgroup
+	NOFILE   *Rlimit  // the caller's RLIMIT_NOFILE, where Go's runtime raised it
+	OwnStdio []int    // stdio descriptors that must be given to process.user.uid
+	ProcSys  []string // mount points of procfs and sysfs on the host; only needed with NoPivot
+}
+
+// Rlimit is a soft and a hard limit, getrlimit(2).
+type Rlimit struct{ Soft, Hard uint64 }
+
+// Cgroup is what a plan needs to know of the container's cgroup.
+type Cgroup struct {
+	Unified bool
+	None    bool          // no cgroup: rootless without rights on any
+	Mounts  []CgroupMount // one on v2, one for each hierarchy to join on v1
+}
+
+// CgroupMount is one hierarchy as the container sees it under /sys/fs/cgroup.
+type CgroupMount struct {
+	Name  string   // directory
+	Links []string // symbolic links to it
+	Dir   string   // the container's cgroup on the host
+	Data  string   // options to mount it as a file system of its own
+}
+
+// Descriptors that plans name and the launcher provides.
+const (
+	fdSync     = "sync"    // socket to the parent
+	fdState    = "state"   // directory of the container's state
+	fdProc     = "proc"    // the host's procfs
+	fdConsole  = "console" // socket that takes the pty's master
+	fdSpare    = "spare"   // any descriptor that the child may put another in place of
+	fdRoot     = "rootfs"  // detached tree of the root file system
+	fdPIDFD    = "pidfd"   // the container's init process
+	fdRootDir  = "rootdir" // its root directory
+	fdCgroup   = "cgroup"  // cgroup v2 directory
+	cgroupFile = "cgroup."
+)
+
+// Names of files in the state directory.
+const (
+	GateFile  = "start"       // FIFO on which a created container waits
+	GateUsed  = "started"     // its name once start took it
+	ErrorFile = "start.error" // record of an execve that failed after start
+)
+
+// Slots that live longer than a line; the others are for one line each.
+const (
+	slotReport = stub.Report
+	slotRoot   = stub.Slot(1)
+	slotGate   = stub.Slot(2)
+	slotError  = stub.Slot(3)
+	slotMaster = stub.Slot(4)
+	slotSlave  = stub.Slot(5)
+	slotDevpts = stub.Slot(6)
+	slotCwd    = stub.Slot(7)
+	slotDev    = stub.Slot(8)
+	slotT      = stub.Slot(10) // a mount's target
+	slotM      = stub.Slot(11) // a mount
+	slotS      = stub.Slot(12) // a file system context, or any other passing descriptor
+	slotP      = stub.Slot(13) // a parent directory; two in turn
+)
+
+// high is where the child keeps the descriptors that it needs to the end, above all that it opens on the way.
+const high = 128
+
+// builder collects a plan.
+type builder struct {
+	spec  *specs.Spec
+	opt   Options
+	facts Facts
+	plan  *Plan
+}
+
+func (b *builder) step(n Note, do Action) { b.plan.Host = append(b.plan.Host, Step{n, do}) }
+
+func (b *builder) line(n Note, ops ...stub.Instr) {
+	b.plan.Child = append(b.plan.Child, Line{Note: n, Ops: ops})
+}

@@ -1,0 +1,183 @@
+// Package libsock creates, starts, joins and removes OCI containers. It is what the sock command and the containerd shim
+// are made of.
+//
+// One container goes through it in one direction: package spec reads config.json, package plan turns it into a Plan,
+// launch carries the plan out, and package state remembers what later commands need.
+package libsock
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
+	"github.com/sock-runtime/sock/spec"
+)
+
+// Errors that callers distinguish.
+var (
+	ErrNotExist   = state.ErrNotExist
+	ErrExists     = state.ErrExists
+	ErrNotRunning = fmt.Errorf("container not running")
+)
+
+// Runtime holds what all containers of one state directory share.
+type Runtime struct {
+	Root          string // absolute directory of all states
+	SystemdCgroup bool
+	Rootless      bool
+	Profile       string // plan.Standard or plan.Lean
+	Log           *slog.Logger
+}
+
+// CreateOptions are the arguments of create and run.
+type CreateOptions struct {
+	ID            string
+	Bundle        string // absolute
+	ConsoleSocket string // AF_UNIX socket that takes the pty's master
+	PidFile       string
+	NoPivot       bool
+	NoNewKeyring  bool
+	PreserveFDs   int // descriptors from 3 on that the process inherits
+}
+
+// prepared is a container whose config was read and whose plan is made; nothing has happened yet.
+type prepared struct {
+	config *specs.Spec
+	group  *cgroup.Group
+	plan   *plan.Plan
+	opt    plan.Options
+}
+
+// Plan says what creating the container would do, and does nothing.
+func (r *Runtime) Plan(o CreateOptions) (*plan.Plan, error) {
+	p, err := r.prepare(o, true)
+	if err != nil {
+		return nil, err
+	}
+	return p.plan, nil
+}
+
+// prepare reads, validates and plans. gate says whether the process is to wait for start.
+func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
+	if err := state.CheckID(o.ID); err != nil {
+		return nil, err
+	}
+	config, err := spec.Load(o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.Validate(config, o.Bundle); err != nil {
+		return nil, err
+	}
+	for _, warning := range spec.Warnings(config) {
+		r.Log.Warn(warning)
+	}
+	profile, err := r.profile(config)
+	if err != nil {
+		return nil, err
+	}
+	rootfs := config.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(o.Bundle, rootfs)
+	}
+	p := &prepared{config: config}
+	linux := config.Linux
+	if linux == nil {
+		linux = &specs.Linux{}
+	}
+	p.group, err = cgroup.New(cgroup.Config{Path: linux.CgroupsPath, ID: o.ID, Systemd: r.SystemdCgroup, Rootless: r.Rootless})
+	if err != nil {
+		return nil, err
+	}
+	p.opt = plan.Options{
+		ID: o.ID, Bundle: o.Bundle, Rootfs: rootfs, Gate: gate, Console: config.Process.Terminal, NoPivot: o.NoPivot,
+		NoKeyring: o.NoNewKeyring, PreserveFDs: o.PreserveFDs, Profile: profile,
+		Pause: !gate && config.Hooks != nil && len(config.Hooks.StartContainer) > 0,
+	}
+	facts, err := initFacts(config, p.opt, p.group)
+	if err != nil {
+		return nil, err
+	}
+	p.plan, err = plan.Build(config, p.opt, facts)
+	return p, err
+}
+
+// profile decides between the config's annotation and the runtime's default. Lean's substitutions are not there yet, so
+// asking for it is refused rather than quietly answered with the standard ones.
+func (r *Runtime) profile(config *specs.Spec) (string, error) {
+	profile, from := r.Profile, "--profile"
+	if p, ok := config.Annotations[spec.AnnotationProfile]; ok {
+		profile, from = p, fmt.Sprintf("annotations[%q]", spec.AnnotationProfile)
+	}
+	switch profile {
+	case "", plan.Standard:
+		return plan.Standard, nil
+	case plan.Lean:
+		return "", fmt.Errorf("%s: profile %q is not supported yet", from, profile)
+	default:
+		return "", fmt.Errorf("%s: unknown profile %q", from, profile)
+	}
+}
+
+// Load finds a container. Errors: ErrNotExist.
+func (r *Runtime) Load(id string) (*Container, error) {
+	s, err := state.Read(r.Root, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Container{runtime: r, state: s}, nil
+}
+
+// List returns all containers' statuses by ID. One that vanishes meanwhile is left out; one whose state can't be read is
+// logged.
+func (r *Runtime) List() ([]Status, error) {
+	ids, err := state.List(r.Root)
+	if err != nil {
+		return nil, err
+	}
+	var list []Status
+	for _, id := range ids {
+		c, err := r.Load(id)
+		if err == nil {
+			var s Status
+			if s, err = c.Status(); err == nil {
+				list = append(list, s)
+			}
+		}
+		if err != nil && err != ErrNotExist {
+			r.Log.Warn("read container's state", "id", id, "error", err)
+		}
+	}
+	return list, nil
+}
+
+// joinFlags are the namespaces that exec has to join: those that the config names, new or by path.
+func joinFlags(config *specs.Spec) int {
+	flags := 0
+	if config.Linux != nil {
+		for _, ns := range config.Linux.Namespaces {
+			flag, _ := spec.NamespaceFlag(ns.Type)
+			flags |= int(flag)
+		}
+	}
+	return flags
+}
+
+// connectConsole connects to --console-socket.
+func connectConsole(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("console socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("connect to console socket %s: %w", path, err)
+	}
+	return fd, nil
+}

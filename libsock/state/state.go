@@ -1,0 +1,300 @@
+// Package state keeps what sock must remember of a container between two commands: one directory for each, named by its
+// ID, with state.json in it and, while the container waits for start, the FIFO that it waits on.
+//
+// The file is written to a temporary name and renamed, so a reader sees an old or a new state and never half of one.
+// What can be asked of the kernel (is the process alive, does it wait at the gate, is it frozen) is not in the file.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/plan"
+)
+
+// ErrNotExist is the error for an unknown ID; the text is what clients of runc match.
+var ErrNotExist = errors.New("container does not exist")
+
+// ErrExists is the error for an ID that is taken.
+var ErrExists = errors.New("container with given ID already exists")
+
+// State is the content of state.json.
+type State struct {
+	ID        string    `json:"id"`
+	Version   string    `json:"ociVersion"` // of config.json
+	Bundle    string    `json:"bundle"`
+	Rootfs    string    `json:"rootfs"`
+	Created   time.Time `json:"created"`
+	Creating  bool      `json:"creating,omitempty"` // create is at work, or was killed
+	Pid       int       `json:"pid,omitempty"`      // init process; 0 before the clone
+	StartTime uint64    `json:"startTime,omitempty"`
+	UID       int       `json:"uid,omitempty"` // who created it
+
+	Profile     string            `json:"profile"`
+	FastPaths   []plan.FastPath   `json:"fastPaths,omitempty"`
+	Cgroup      *cgroup.Saved     `json:"cgroup,omitempty"`
+	Namespaces  int               `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
+	OwnPIDs     bool              `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
+	Unmount     []string          `json:"unmount,omitempty"`    // mount points on the host that delete takes away
+	Terminal    bool              `json:"terminal,omitempty"`
+	Process     *specs.Process    `json:"process,omitempty"` // config.json's, which may have changed on disk since
+	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+const fileName = "state.json"
+
+// maxID bounds an ID: it is a file name, and a NAME_MAX with room for a temporary one's suffix.
+const maxID = 200
+
+// CheckID refuses what can't be the name of a directory. The characters are runc's.
+func CheckID(id string) error {
+	if id == "" {
+		return errors.New("container id cannot be empty")
+	}
+	if len(id) > maxID {
+		return fmt.Errorf("invalid container ID format: %d bytes long, at most %d are allowed", len(id), maxID)
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("_+-.", c) >= 0:
+		default:
+			return fmt.Errorf("invalid container ID format: %q", id)
+		}
+	}
+	if id == "." || id == ".." {
+		return fmt.Errorf("invalid container ID format: %q", id)
+	}
+	return nil
+}
+
+// Dir is a container's directory with its lock held, so that two commands on one ID take turns.
+type Dir struct {
+	Path string
+	fd   int
+}
+
+// tempPrefix marks directories that are not containers: a comma is in no ID.
+const tempPrefix = ",new-"
+
+// Create makes the directory of a new container, with s in it, and locks it. It appears with its state or not at all.
+// Errors: ErrExists.
+func Create(root string, s *State) (*Dir, error) {
+	if err := makeRoot(root); err != nil {
+		return nil, err
+	}
+	final := filepath.Join(root, s.ID)
+	if _, err := os.Lstat(final); err == nil {
+		return nil, ErrExists
+	}
+	temp := filepath.Join(root, fmt.Sprintf("%s%d-%s", tempPrefix, os.Getpid(), s.ID))
+	if err := unix.Mkdir(temp, 0o700); err != nil {
+		return nil, &fs.PathError{Op: "mkdir", Path: temp, Err: err}
+	}
+	d, err := lock(temp)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.Write(s); err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
+		if err == unix.EEXIST {
+			err = ErrExists
+		}
+	}
+	if err != nil {
+		_ = d.Remove()
+		return nil, err
+	}
+	d.Path = final
+	return d, nil
+}
+
+// makeRoot makes the directory of all states. It must be ours alone: whoever can write there could have sock kill and
+// remove things.
+func makeRoot(root string) error {
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		return err
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+		return fmt.Errorf("state directory %s is writable for others", root)
+	}
+	return nil
+}
+
+// Open locks the directory of a container. It waits for a command that holds the lock. Errors: ErrNotExist.
+func Open(root, id string) (*Dir, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(root, id)
+	for {
+		d, err := lock(path)
+		if err != nil {
+			return nil, err
+		}
+		// The directory that was locked may have been deleted, and made anew, while we waited.
+		var locked, current unix.Stat_t
+		if err := unix.Fstat(d.fd, &locked); err != nil {
+			d.Unlock()
+			return nil, fmt.Errorf("stat %s: %w", path, err)
+		}
+		err = unix.Lstat(path, &current)
+		if err == nil && locked.Dev == current.Dev && locked.Ino == current.Ino {
+			return d, nil
+		}
+		d.Unlock()
+		if err != nil && err != unix.ENOENT {
+			return nil, fmt.Errorf("stat %s: %w", path, err)
+		}
+	}
+}
+
+func lock(path string) (*Dir, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, ErrNotExist
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	for {
+		err = unix.Flock(fd, unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+	}
+	return &Dir{Path: path, fd: fd}, nil
+}
+
+// Unlock lets the next command have the container.
+func (d *Dir) Unlock() {
+	if d.fd >= 0 {
+		_ = unix.Close(d.fd)
+		d.fd = -1
+	}
+}
+
+// Write replaces state.json.
+func (d *Dir) Write(s *State) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	const temp = fileName + ".new"
+	fd, err := unix.Openat(d.fd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: filepath.Join(d.Path, temp), Err: err}
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		n, err = unix.Write(fd, data)
+		data = data[max(n, 0):]
+	}
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = unix.Renameat(d.fd, temp, d.fd, fileName)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "write", Path: filepath.Join(d.Path, fileName), Err: err}
+	}
+	return nil
+}
+
+// Remove deletes the directory and what is in it, and gives up the lock.
+func (d *Dir) Remove() error {
+	err := os.RemoveAll(d.Path)
+	d.Unlock()
+	return err
+}
+
+// Read loads the state of a container without its lock. Errors: ErrNotExist.
+func Read(root, id string) (*State, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(root, id, fileName)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, ErrNotExist
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, info.Size())
+	if _, err := file.ReadAt(data, 0); err != nil {
+		return nil, err
+	}
+	s := &State{}
+	if err := json.Unmarshal(data, s); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if s.ID != id {
+		return nil, fmt.Errorf("%s: it is the state of %q", path, s.ID)
+	}
+	return s, nil
+}
+
+// List returns the IDs of all containers, sorted. It removes what a create that was killed left before its container
+// existed.
+func List(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			removeStale(filepath.Join(root, e.Name()))
+		} else if e.IsDir() && CheckID(e.Name()) == nil {
+			ids = append(ids, e.Name())
+		}
+	}
+	sort.Strings(ids)
+	return ids, nil
+}
+
+// removeStale removes a temporary directory that nobody holds the lock of and that had time to get one.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || time.Since(info.ModTime()) < time.Minute {
+		return
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		_ = os.RemoveAll(path)
+	}
+}
