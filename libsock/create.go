@@ -95,7 +95,7 @@ func (c *Container) undoCreate(dir *state.Dir, h *host.Host) error {
 func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 	saved := p.group.Saved()
 	s := &state.State{
-		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(), Creating: true,
+		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(),
 		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
 		Process: p.config.Process, Hooks: p.config.Hooks, Annotations: p.config.Annotations,
 	}
@@ -126,10 +126,9 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
 	if err != nil {
 		return err
 	}
-	c.state.Pid, c.state.StartTime = child.pid, start
 	hooks := hooksOfCreate(p.config.Hooks)
-	c.state.Creating = hooks || p.opt.Pause
-	if err := dir.Write(c.state); err != nil {
+	c.state.Init = state.Init{Pid: child.pid, StartTime: start, Creating: hooks || p.opt.Pause}
+	if err := dir.WriteInit(c.state.Init); err != nil {
 		return err
 	}
 	if hooks {
@@ -139,9 +138,11 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
 		if err := c.runCreateHooks(p.config.Hooks, child); err != nil {
 			return err
 		}
-		c.state.Creating = false
-		if err := dir.Write(c.state); err != nil {
-			return err
+		if !p.opt.Pause {
+			c.state.Creating = false
+			if err := dir.WriteInit(c.state.Init); err != nil {
+				return err
+			}
 		}
 		if err := child.send(1); err != nil {
 			return err
@@ -165,7 +166,7 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
 			return err
 		}
 		c.state.Creating = false
-		if err := dir.Write(c.state); err != nil {
+		if err := dir.WriteInit(c.state.Init); err != nil {
 			return err
 		}
 		if err := child.send(1); err != nil {

@@ -30,6 +30,10 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if err := spec.ValidateProcess(o.Process); err != nil {
 		return 0, err
 	}
+	var signals *relay
+	if !o.Detach {
+		signals = newRelay()
+	}
 	child, terminal, err := c.startExec(o)
 	if err != nil {
 		return 0, err
@@ -44,7 +48,7 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	return foreground(child, terminal)
+	return foreground(child, terminal, signals)
 }
 
 // startExec launches the process and waits until it has executed, with the container's lock held.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/containerd/console"
@@ -38,6 +37,10 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	var signals *relay
+	if !o.Detach {
+		signals = newRelay()
+	}
 	c, child, err := r.create(p, o.CreateOptions, socket)
 	if err != nil {
 		terminal.close()
@@ -52,7 +55,7 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	status, err := foreground(child, terminal)
+	status, err := foreground(child, terminal, signals)
 	if !o.Keep {
 		if deleted := c.Delete(true); deleted != nil && deleted != ErrNotExist {
 			err = errors.Join(err, deleted)
@@ -177,10 +180,7 @@ func reapOrphans() {
 }
 
 // foreground stands in for the process: signals go on to it, its terminal to ours; it returns the exit status.
-func foreground(c *child, t *terminal) (int, error) {
-	signals := make(chan os.Signal, 128)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
+func foreground(c *child, t *terminal, r *relay) (int, error) {
 	if t != nil {
 		defer t.close()
 		if err := t.attach(); err != nil {
@@ -188,32 +188,15 @@ func foreground(c *child, t *terminal) (int, error) {
 			return 0, err
 		}
 	}
-	ended := make(chan struct{})
-	var status unix.WaitStatus
-	var err error
-	go func() {
-		defer close(ended)
-		_, err = waitReadable(c.pidfd, -1)
-		if err == nil {
-			status, err = c.wait()
-		}
-	}()
-	for {
-		select {
-		case <-ended:
-			if t != nil {
-				t.drain()
-			}
-			reapOrphans()
-			return exitStatus(status), err
-		case s := <-signals:
-			switch s {
-			case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // Go's own, and not meant for the process
-			case unix.SIGWINCH:
-				t.resize()
-			default:
-				_ = unix.PidfdSendSignal(c.pidfd, s.(unix.Signal), nil, 0)
-			}
-		}
+	r.start(c.pidfd, t)
+	if _, err := waitReadable(c.pidfd, -1); err != nil {
+		return 0, err
 	}
+	r.stop()
+	status, err := c.wait()
+	if t != nil {
+		t.drain()
+	}
+	reapOrphans()
+	return exitStatus(status), err
 }

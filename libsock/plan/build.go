@@ -37,7 +37,8 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.lockDown()
 	b.names()
 	b.sysctls()
-	b.readonlyAndMaskedPaths()
+	b.readonlyPaths()
+	b.maskedPaths()
 	if err := b.process(config.Process); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -77,7 +78,7 @@ func without(list []string, word string) []string {
 // remount changes what an earlier mount, or the root file system, has at the destination.
 func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
 	target := stub.Value(slotT)
-	ops := append(lookup(slotT, inRoot(m.Destination), 0, "have", ""), at("have", setAttr(target, Attr{})))
+	ops := []stub.Instr{lookup(slotT, inRoot(m.Destination), 0)}
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(target, a))
 	}
@@ -219,7 +220,8 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 			b.namespaced(from, m, o)
 			return nil
 		}
-		b.bindCgroup(from, m.Destination, b.facts.Cgroup.Mounts[0].Dir, o)
+		mount := b.cloneCgroup(from, b.facts.Cgroup.Mounts[0], o)
+		b.place(from, m.Destination, false, mount, "mount --bind "+b.facts.Cgroup.Mounts[0].Dir+" rootfs"+m.Destination)
 		return nil
 	}
 	// Read-only comes last: the directories have to be made before.
@@ -235,54 +237,91 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 	}
 	b.step(Note{From: from, Does: "make a detached tmpfs for the hierarchies", Fast: FastDetached}, tmpfs)
 	b.place(from, m.Destination, false, stub.FD(from), handMount(m))
+	// The hierarchies go into directories of that tmpfs, through its descriptor: nothing to resolve, nothing to race with.
+	holder := stub.FD(from)
+	b.plan.Child[len(b.plan.Child)-1].Ops = keepOpen(b.plan.Child[len(b.plan.Child)-1].Ops, holder)
 	for _, c := range b.facts.Cgroup.Mounts {
-		destination := path.Join(m.Destination, c.Name)
-		if !own {
-			b.bindCgroup(from, destination, c.Dir, o)
-			continue
+		n := Note{From: from, Does: "mount " + path.Join(m.Destination, c.Name), Hand: "mount --bind " + c.Dir + " rootfs" + path.Join(m.Destination, c.Name)}
+		mount, ops := stub.Value(slotM), []stub.Instr(nil)
+		if own {
+			n.Hand = "mount -t cgroup -o " + c.Data + " cgroup rootfs" + path.Join(m.Destination, c.Name)
+			ops = newFS(slotM, "cgroup", source, nil, strings.Split(c.Data, ","), o.Set)
+		} else {
+			mount = b.cloneCgroup(from, c, o)
 		}
-		ops := newFS(slotM, "cgroup", source, nil, strings.Split(c.Data, ","), o.Set)
-		b.place(from, destination, false, stub.Value(slotM), "mount -t cgroup -o "+c.Data+" cgroup rootfs"+destination, ops...)
+		b.line(n, append(ops,
+			sys(unix.SYS_MOVE_MOUNT, mount, empty, holder, stub.Text(c.Name), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
+			closeFD(mount))...)
 	}
+	b.line(Note{From: from, Does: "close the tmpfs of the hierarchies"}, closeFD(holder))
 	return nil
 }
 
-func (b *builder) bindCgroup(from, destination, dir string, o spec.MountOptions) {
-	out := from + "." + path.Base(destination)
-	b.step(Note{From: from, Does: "clone the mount of " + dir, Fast: FastDetached},
-		CloneTree{Out: out, Path: dir, Attrs: append(b.treePropagation(), attrs(o)...)})
-	b.place(from, destination, false, stub.FD(out), "mount --bind "+dir+" rootfs"+destination)
+// keepOpen leaves out the instruction that closes fd.
+func keepOpen(ops []stub.Instr, fd stub.Arg) []stub.Instr {
+	return slices.DeleteFunc(ops, func(in stub.Instr) bool { return in.Sys == unix.SYS_CLOSE && in.Args[0] == fd })
 }
 
-// readonlyAndMaskedPaths covers linux.readonlyPaths and linux.maskedPaths; what does not exist needs no cover.
-func (b *builder) readonlyAndMaskedPaths() {
+// cloneCgroup plans a bind of one of the container's cgroup directories.
+func (b *builder) cloneCgroup(from string, c CgroupMount, o spec.MountOptions) stub.Arg {
+	out := strings.TrimSuffix(from+"."+c.Name, ".")
+	b.step(Note{From: from, Does: "clone the mount of " + c.Dir, Fast: FastDetached},
+		CloneTree{Out: out, Path: c.Dir, Attrs: append(b.treePropagation(), attrs(o)...)})
+	return stub.FD(out)
+}
+
+// readonlyPaths covers linux.readonlyPaths with read-only copies of themselves; what does not exist needs none.
+func (b *builder) readonlyPaths() {
 	target, cover := stub.Value(slotT), stub.Value(slotM)
 	for i, name := range b.spec.Linux.ReadonlyPaths {
-		ops := lookup(slotT, inRoot(name), 0, "have", stub.End)
-		ops = append(ops,
-			at("have", into(slotM, sys(unix.SYS_OPEN_TREE, target, empty,
-				stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)))),
-			setAttr(cover, Attr{Set: unix.MOUNT_ATTR_RDONLY}),
-			moveMount(cover, target), closeFD(cover), closeFD(target))
 		b.line(Note{
 			From: fmt.Sprintf("linux.readonlyPaths[%d]", i), Does: "make " + name + " read-only",
 			Hand: fmt.Sprintf("mount --rbind %[1]s %[1]s && mount -o remount,bind,ro %[1]s", name),
-		}, ops...)
+		},
+			unless(lookup(slotT, inRoot(name), 0), stub.End, unix.ENOENT),
+			into(slotM, sys(unix.SYS_OPEN_TREE, target, empty, stub.Int(cloneFlags|unix.AT_RECURSIVE))),
+			setAttr(cover, Attr{Set: unix.MOUNT_ATTR_RDONLY}),
+			moveMount(cover, target), closeFD(cover), closeFD(target))
+	}
+}
+
+const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
+
+// fdNull is a detached mount of the host's /dev/null, never of the image's (CVE-2025-31133).
+const fdNull = "null"
+
+// maskedPaths covers files with /dev/null and directories with an empty tmpfs; what does not exist needs no cover. The
+// first cover of each kind is kept open and the others are clones of it.
+func (b *builder) maskedPaths() {
+	if len(b.spec.Linux.MaskedPaths) == 0 {
+		return
+	}
+	b.step(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null", Fast: FastDetached},
+		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
+	target, cover, null := stub.Value(slotT), stub.Value(slotM), stub.FD(fdNull)
+	clone := func(s stub.Slot) stub.Instr {
+		return into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(s), empty, stub.Int(cloneFlags)))
 	}
 	for i, name := range b.spec.Linux.MaskedPaths {
-		from := fmt.Sprintf("linux.maskedPaths[%d]", i)
-		// A file is covered by the host's /dev/null, never by the image's (CVE-2025-31133); a directory by an empty tmpfs.
-		b.step(Note{From: from, Does: "clone the mount of /dev/null", Fast: FastDetached},
-			CloneTree{Out: from, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
-		null := stub.FD(from)
-		ops := lookup(slotT, inRoot(name), 0, "have", "nothing")
+		ops := []stub.Instr{
+			unless(lookup(slotT, inRoot(name), 0), stub.End, unix.ENOENT),
+			// Is it a directory? "." is looked up in one only.
+			unless(then(sys(unix.SYS_FACCESSAT, target, stub.Text("."), zero), "directory"), "", unix.ENOTDIR),
+			unless(then(clone(slotNull), "cover"), "", unix.EBADF),
+			moveMount(null, target),
+			then(into(slotNull, sys(unix.SYS_FCNTL, null, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))), "covered"),
+			at("directory", unless(then(clone(slotEmpty), "cover"), "", unix.EBADF)),
+		}
+		ops = append(ops, newFS(slotEmpty, "tmpfs", "tmpfs", []string{"ro"}, nil, unix.MOUNT_ATTR_RDONLY)...)
 		ops = append(ops,
-			at("have", unless(then(moveMount(null, target), "covered"), "directory", unix.ENOTDIR, unix.EINVAL)))
-		dir := newFS(slotM, "tmpfs", "tmpfs", []string{"ro"}, nil, unix.MOUNT_ATTR_RDONLY)
-		dir[0].Label = "directory"
-		ops = append(ops, dir...)
-		ops = append(ops, moveMount(cover, target), closeFD(cover),
-			at("covered", closeFD(target)), at("nothing", closeFD(null)))
-		b.line(Note{From: from, Does: "mask " + name, Hand: "mount --bind /dev/null " + name}, ops...)
+			then(moveMount(stub.Value(slotEmpty), target), "covered"),
+			at("cover", moveMount(cover, target)),
+			closeFD(cover),
+			at("covered", closeFD(target)))
+		b.line(Note{From: fmt.Sprintf("linux.maskedPaths[%d]", i), Does: "mask " + name, Hand: "mount --bind /dev/null " + name}, ops...)
 	}
+	b.line(Note{From: "linux.maskedPaths", Does: "close the masks"},
+		closeFD(null),
+		unless(closeFD(stub.Value(slotNull)), "", unix.EBADF),
+		unless(closeFD(stub.Value(slotEmpty)), "", unix.EBADF))
 }

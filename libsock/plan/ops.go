@@ -140,60 +140,53 @@ func newFS(m stub.Slot, fstype, source string, super, options []string, attrs ui
 
 // resolveTries is how often a path is looked up again after EAGAIN: with RESOLVE_IN_ROOT the kernel gives up a ".." (from
 // a symbolic link) while anything on the host is mounted or renamed, openat2(2).
-const resolveTries = 4
+const resolveTries = 32
 
-// lookup opens name below the container's root, whatever symbolic links it meets, into slot s. Where it is found, the
-// program goes on at label found; where it does not exist, at missing, or it fails if missing is "".
-func lookup(s stub.Slot, name string, flags uint64, found, missing string) []stub.Instr {
-	try := then(into(s, openat2(root, name, unix.O_PATH|flags, 0, unix.RESOLVE_IN_ROOT)), found)
-	if missing != "" {
-		try = unless(try, missing, unix.ENOENT)
-	}
-	var ops []stub.Instr
-	for range resolveTries - 1 {
-		ops = append(ops, unless(try, "", unix.EAGAIN))
-	}
-	return append(ops, try)
+// lookup opens name below the container's root, whatever symbolic links it meets, into slot s.
+func lookup(s stub.Slot, name string, flags uint64) stub.Instr {
+	in := into(s, openat2(root, name, unix.O_PATH|flags, 0, unix.RESOLVE_IN_ROOT))
+	in.Tries = resolveTries
+	return in
 }
 
-// makeTarget opens name below the root into slot s and makes it, and its parents, where they don't exist: a directory,
-// or an empty file. Nothing outside the root is ever made: each step is resolved in the root anew, and a new name is
-// made in the descriptor of its parent (CVE-2021-30465, CVE-2024-45310).
+// makeTarget opens name below the root into slot s, goes on at label "have", and makes it, and its parents, where they
+// don't exist: a directory, or an empty file. Nothing outside the root is ever made: each step is resolved in the root
+// anew, and a new name is made in the descriptor of its parent (CVE-2021-30465, CVE-2024-45310).
 func makeTarget(s stub.Slot, name string, file bool) []stub.Instr {
 	flags := uint64(unix.O_DIRECTORY)
 	if file {
 		flags = 0
 	}
-	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	if name == "" {
-		return lookup(s, ".", flags, "have", "")
-	}
-	ops := lookup(s, name, flags, "have", "make")
-	first := len(ops)
+	name = inRoot(name)
+	find := then(lookup(s, name, flags), "have")
+	ops := make([]stub.Instr, 1, 16)
+	ops[0] = unless(find, "", unix.ENOENT)
 	parent, done := root, ""
-	parts := strings.Split(name, "/")
-	for i, part := range parts {
-		if i == len(parts)-1 && file {
+	for {
+		part, rest, more := strings.Cut(name, "/")
+		if !more && file {
 			ops = append(ops, unless(sys(unix.SYS_MKNODAT, parent, stub.Text(part), stub.Int(unix.S_IFREG|0o755), zero), "", unix.EEXIST))
 			break
 		}
 		ops = append(ops, unless(sys(unix.SYS_MKDIRAT, parent, stub.Text(part), stub.Int(0o755)), "", unix.EEXIST))
-		if i == len(parts)-1 {
+		if !more {
 			break
 		}
-		done = path.Join(done, part)
-		slot := slotP + stub.Slot(i%2)
-		label := "in" + done
-		ops = append(ops, lookup(slot, done, unix.O_DIRECTORY, label, "")...)
-		if i > 0 {
-			ops = append(ops, at(label, closeFD(parent)))
-		} else {
-			ops = append(ops, at(label, sys(unix.SYS_GETPID))) // a place for the label
+		done, name = path.Join(done, part), rest
+		slot := slotP
+		if parent == stub.Value(slotP) {
+			slot = slotQ
+		}
+		ops = append(ops, lookup(slot, done, unix.O_DIRECTORY))
+		if parent != root {
+			ops = append(ops, closeFD(parent))
 		}
 		parent = stub.Value(slot)
 	}
-	ops[first].Label = "make"
-	return append(ops, lookup(s, name, flags, "have", "")...)
+	if parent != root {
+		ops = append(ops, closeFD(parent))
+	}
+	return append(ops, find)
 }
 
 // endAt has whatever leads to label lead to the end of the line.

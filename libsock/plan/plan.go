@@ -146,10 +146,13 @@ const (
 	slotDevpts = stub.Slot(6)
 	slotCwd    = stub.Slot(7)
 	slotDev    = stub.Slot(8)
+	slotNull   = stub.Slot(9)  // a mask that is in place, for files
+	slotEmpty  = stub.Slot(15) // the same for directories
 	slotT      = stub.Slot(10) // a mount's target
 	slotM      = stub.Slot(11) // a mount
 	slotS      = stub.Slot(12) // a file system context, or any other passing descriptor
-	slotP      = stub.Slot(13) // a parent directory; two in turn
+	slotP      = stub.Slot(13) // parent directories, two in turn
+	slotQ      = stub.Slot(14)
 )
 
 // high is where the child keeps the descriptors that it needs to the end, above all that it opens on the way.

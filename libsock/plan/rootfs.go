@@ -100,9 +100,10 @@ func (b *builder) lockDown() {
 		if !b.locksLate(i) {
 			continue
 		}
-		ops := lookup(slotT, inRoot(m.Destination), 0, "have", "")
-		ops = append(ops, at("have", setAttr(stub.Value(slotT), Attr{Set: unix.MOUNT_ATTR_RDONLY})), closeFD(stub.Value(slotT)))
-		b.line(Note{From: fmt.Sprintf("mounts[%d].options", i), Does: "make " + m.Destination + " read-only", Hand: "mount -o remount,bind,ro " + m.Destination}, ops...)
+		b.line(Note{From: fmt.Sprintf("mounts[%d].options", i), Does: "make " + m.Destination + " read-only", Hand: "mount -o remount,bind,ro " + m.Destination},
+			lookup(slotT, inRoot(m.Destination), 0),
+			setAttr(stub.Value(slotT), Attr{Set: unix.MOUNT_ATTR_RDONLY}),
+			closeFD(stub.Value(slotT)))
 	}
 	if b.spec.Root.Readonly {
 		b.line(Note{From: "root.readonly", Does: "make the root read-only", Hand: "mount -o remount,bind,ro /"},

@@ -29,17 +29,14 @@ var ErrNotExist = errors.New("container does not exist")
 // ErrExists is the error for an ID that is taken.
 var ErrExists = errors.New("container with given ID already exists")
 
-// State is the content of state.json.
+// State is what is known of a container. All but the Init is in state.json, which is written once.
 type State struct {
-	ID        string    `json:"id"`
-	Version   string    `json:"ociVersion"` // of config.json
-	Bundle    string    `json:"bundle"`
-	Rootfs    string    `json:"rootfs"`
-	Created   time.Time `json:"created"`
-	Creating  bool      `json:"creating,omitempty"` // create is at work, or was killed
-	Pid       int       `json:"pid,omitempty"`      // init process; 0 before the clone
-	StartTime uint64    `json:"startTime,omitempty"`
-	UID       int       `json:"uid,omitempty"` // who created it
+	ID      string    `json:"id"`
+	Version string    `json:"ociVersion"` // of config.json
+	Bundle  string    `json:"bundle"`
+	Rootfs  string    `json:"rootfs"`
+	Created time.Time `json:"created"`
+	UID     int       `json:"uid,omitempty"` // who created it
 
 	Profile     string            `json:"profile"`
 	FastPaths   []plan.FastPath   `json:"fastPaths,omitempty"`
@@ -47,13 +44,25 @@ type State struct {
 	Namespaces  int               `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
 	OwnPIDs     bool              `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
 	Unmount     []string          `json:"unmount,omitempty"`    // mount points on the host that delete takes away
-	Terminal    bool              `json:"terminal,omitempty"`
-	Process     *specs.Process    `json:"process,omitempty"` // config.json's, which may have changed on disk since
+	Process     *specs.Process    `json:"process,omitempty"`    // config.json's, which may have changed on disk since
 	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+
+	Init `json:"-"`
 }
 
-const fileName = "state.json"
+// Init is the init process, in a file of its own because it is known only when everything else is on disk.
+type Init struct {
+	Pid       int // 0 before the clone
+	StartTime uint64
+	Creating  bool // create is at work, or was killed
+}
+
+// Names of the files.
+const (
+	fileName = "state.json"
+	initName = "init"
+)
 
 // maxID bounds an ID: it is a file name, and a NAME_MAX with room for a temporary one's suffix.
 const maxID = 200
@@ -98,6 +107,10 @@ func Create(root string, s *State) (*Dir, error) {
 	if _, err := os.Lstat(final); err == nil {
 		return nil, ErrExists
 	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
 	temp := filepath.Join(root, fmt.Sprintf("%s%d-%s", tempPrefix, os.Getpid(), s.ID))
 	if err := unix.Mkdir(temp, 0o700); err != nil {
 		return nil, &fs.PathError{Op: "mkdir", Path: temp, Err: err}
@@ -106,7 +119,7 @@ func Create(root string, s *State) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = d.Write(s); err == nil {
+	if err = d.write(fileName, data); err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
 		if err == unix.EEXIST {
 			err = ErrExists
@@ -193,13 +206,18 @@ func (d *Dir) Unlock() {
 	}
 }
 
-// Write replaces state.json.
-func (d *Dir) Write(s *State) error {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
+// WriteInit records the init process.
+func (d *Dir) WriteInit(i Init) error {
+	phase := "created"
+	if i.Creating {
+		phase = "creating"
 	}
-	const temp = fileName + ".new"
+	return d.write(initName, fmt.Appendf(nil, "%d %d %s\n", i.Pid, i.StartTime, phase))
+}
+
+// write replaces a file of the directory.
+func (d *Dir) write(name string, data []byte) error {
+	temp := name + ".new"
 	fd, err := unix.Openat(d.fd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: filepath.Join(d.Path, temp), Err: err}
@@ -213,10 +231,10 @@ func (d *Dir) Write(s *State) error {
 		err = closed
 	}
 	if err == nil {
-		err = unix.Renameat(d.fd, temp, d.fd, fileName)
+		err = unix.Renameat(d.fd, temp, d.fd, name)
 	}
 	if err != nil {
-		return &fs.PathError{Op: "write", Path: filepath.Join(d.Path, fileName), Err: err}
+		return &fs.PathError{Op: "write", Path: filepath.Join(d.Path, name), Err: err}
 	}
 	return nil
 }
@@ -233,32 +251,80 @@ func Read(root, id string) (*State, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(root, id, fileName)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(filepath.Join(root, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		return nil, ErrNotExist
 	}
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(root, id), Err: err}
 	}
-	file := os.NewFile(uintptr(fd), path)
-	defer file.Close()
-	info, err := file.Stat()
+	defer unix.Close(dir)
+	data, err := readFile(dir, fileName)
+	if err == unix.ENOENT {
+		return nil, ErrNotExist // it is being deleted
+	}
 	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, info.Size())
-	if _, err := file.ReadAt(data, 0); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read state of container %s: %w", id, err)
 	}
 	s := &State{}
 	if err := json.Unmarshal(data, s); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("read state of container %s: %w", id, err)
 	}
 	if s.ID != id {
-		return nil, fmt.Errorf("%s: it is the state of %q", path, s.ID)
+		return nil, fmt.Errorf("read state of container %s: it is that of %q", id, s.ID)
+	}
+	if s.Init, err = readInit(dir); err != nil {
+		return nil, fmt.Errorf("read init of container %s: %w", id, err)
 	}
 	return s, nil
+}
+
+func readInit(dir int) (Init, error) {
+	data, err := readFile(dir, initName)
+	if err == unix.ENOENT {
+		return Init{Creating: true}, nil
+	}
+	if err != nil {
+		return Init{}, err
+	}
+	var i Init
+	var phase string
+	if _, err := fmt.Sscanf(string(data), "%d %d %s\n", &i.Pid, &i.StartTime, &phase); err != nil {
+		return i, err
+	}
+	i.Creating = phase == "creating"
+	return i, nil
+}
+
+// maxFile bounds what is read: a config.json's process and hooks, with room.
+const maxFile = 64 << 20
+
+// readFile reads a regular file of the directory; a link in its place is not followed.
+func readFile(dir int, name string) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFile {
+		return nil, fmt.Errorf("%s is not a file of ours", name)
+	}
+	data := make([]byte, st.Size)
+	for got := 0; got < len(data); {
+		n, err := unix.Read(fd, data[got:])
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return data[:got], nil
+		}
+		got += n
+	}
+	return data, nil
 }
 
 // List returns the IDs of all containers, sorted. It removes what a create that was killed left before its container

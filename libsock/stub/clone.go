@@ -139,6 +139,9 @@ func run(p *Program) {
 			*(*uintptr)(unsafe.Add(unsafe.Pointer(&a), i*8)) = word
 		}
 		result, _, errno := syscall.RawSyscall6(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
+		for tries := o.tries; errno == unix.EAGAIN && tries > 0; tries-- {
+			result, _, errno = syscall.RawSyscall6(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
+		}
 		if errno == 0 && o.exact && result != o.want {
 			errno = unix.EPIPE
 		}

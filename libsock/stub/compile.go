@@ -18,6 +18,7 @@ type op struct {
 	slotted uint8 // bit i: args[i] is the number of a slot
 	into    int16 // slot for the result, or -1
 	exact   bool
+	tries   uint8
 	want    uintptr
 	errnos  [maxErrnos]uintptr
 	onErrno [maxErrnos]int32 // where to go on for each of errnos
@@ -54,9 +55,10 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 		n += len(line)
 	}
 	c := compiler{
-		prog:  &Program{ops: make([]op, 0, n), lineOf: make([]int32, 0, n)},
-		fds:   fds,
-		bytes: make([]byte, 0, 16<<10),
+		prog:        &Program{ops: make([]op, 0, n), lineOf: make([]int32, 0, n)},
+		fds:         fds,
+		bytes:       make([]byte, 0, 16<<10),
+		argPointers: make([][3]int, 0, n),
 	}
 	for i, line := range lines {
 		if err := c.line(i, line); err != nil {
@@ -74,7 +76,7 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 func (c *compiler) line(number int, line []Instr) error {
 	first := len(c.prog.ops)
 	for i, in := range line {
-		o := op{sys: in.Sys, into: -1, exact: in.Exact, want: uintptr(in.Want)}
+		o := op{sys: in.Sys, into: -1, exact: in.Exact, want: uintptr(in.Want), tries: in.Tries}
 		if in.Keep {
 			o.into = int16(in.Into)
 		}
@@ -136,9 +138,9 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 	case argBytes:
 		c.pointArg(i, c.data([]byte(a.text)))
 	case argVector:
-		c.pointArg(i, c.vector(a.list))
+		c.pointArg(i, c.vector(*a.list))
 	case argRights:
-		fd, err := c.fd(a.list[0])
+		fd, err := c.fd((*a.list)[0])
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ type Arg struct {
 	kind argKind
 	num  int64
 	text string
-	list []string
+	list *[]string
 }
 
 // Int is a number.
@@ -53,11 +53,11 @@ func Text(s string) Arg { return Arg{kind: argText, text: s} }
 func Bytes(b []byte) Arg { return Arg{kind: argBytes, text: string(b)} }
 
 // Vector is a pointer to an argv or envp of the strings in list.
-func Vector(list []string) Arg { return Arg{kind: argVector, list: list} }
+func Vector(list []string) Arg { return Arg{kind: argVector, list: &list} }
 
 // Rights is a pointer to a msghdr with text as its payload and an SCM_RIGHTS message that passes the descriptor that has
 // the number of the parent's fd by then.
-func Rights(text, fd string) Arg { return Arg{kind: argRights, text: text, list: []string{fd}} }
+func Rights(text, fd string) Arg { return Arg{kind: argRights, text: text, list: &[]string{fd}} }
 
 // FD is the parent's descriptor that host steps named so; Compile looks it up.
 func FD(name string) Arg { return Arg{kind: argFD, text: name} }
@@ -84,6 +84,9 @@ type Instr struct {
 	// Then is the label to go on at after success; empty is the next instruction.
 	Then string
 
+	// Tries is how often the call is made again while it fails with EAGAIN.
+	Tries uint8
+
 	// Label names this place for On and Then. A label may be given to several instructions: the next one after the
 	// jump is meant, so jumps only lead forward and every program ends.
 	Label string
@@ -108,7 +111,7 @@ func Descriptors(lines [][]Instr) map[string]bool {
 				case argFD:
 					names[a.text] = true
 				case argRights:
-					names[a.list[0]] = true
+					names[(*a.list)[0]] = true
 				}
 			}
 		}

@@ -69,9 +69,9 @@ func (a Arg) String() string {
 	case argBytes:
 		return fmt.Sprintf("{%x}", a.text)
 	case argVector:
-		return fmt.Sprintf("%q", a.list)
+		return fmt.Sprintf("%q", *a.list)
 	case argRights:
-		return fmt.Sprintf("{%q, SCM_RIGHTS <%s>}", a.text, a.list[0])
+		return fmt.Sprintf("{%q, SCM_RIGHTS <%s>}", a.text, (*a.list)[0])
 	case argFD:
 		return "<" + a.text + ">"
 	case argSlot:
