@@ -113,7 +113,7 @@ func (c *Container) lock() (*state.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := state.Read(c.runtime.Root, c.state.ID)
+	s, err := dir.Refresh(c.runtime.Root, c.state)
 	if err != nil {
 		dir.Unlock()
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,6 +50,8 @@ type State struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 
 	Init `json:"-"`
+
+	inode uint64 // of its directory: a container's identity beyond its ID, which may be used again
 }
 
 // Init is the init process, in a file of its own because it is known only when everything else is on disk.
@@ -130,7 +133,33 @@ func Create(root string, s *State) (*Dir, error) {
 		return nil, err
 	}
 	d.Path = final
-	return d, nil
+	s.inode, err = d.inode()
+	return d, err
+}
+
+func (d *Dir) inode() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: d.Path, Err: err}
+	}
+	return st.Ino, nil
+}
+
+// Refresh returns what s, which was read before the lock was held, is now. Only its init can have changed, unless the
+// container was deleted and its ID used again.
+func (d *Dir) Refresh(root string, s *State) (*State, error) {
+	inode, err := d.inode()
+	if err != nil {
+		return nil, err
+	}
+	if inode != s.inode {
+		return Read(root, s.ID)
+	}
+	fresh := *s
+	if fresh.Init, err = readInit(d.fd); err != nil {
+		return nil, fmt.Errorf("read init of container %s: %w", s.ID, err)
+	}
+	return &fresh, nil
 }
 
 // makeRoot makes the directory of all states. It must be ours alone: whoever can write there could have sock kill and
@@ -276,7 +305,8 @@ func Read(root, id string) (*State, error) {
 	if s.Init, err = readInit(dir); err != nil {
 		return nil, fmt.Errorf("read init of container %s: %w", id, err)
 	}
-	return s, nil
+	s.inode, err = (&Dir{Path: filepath.Join(root, id), fd: dir}).inode()
+	return s, err
 }
 
 func readInit(dir int) (Init, error) {
@@ -287,13 +317,16 @@ func readInit(dir int) (Init, error) {
 	if err != nil {
 		return Init{}, err
 	}
-	var i Init
-	var phase string
-	if _, err := fmt.Sscanf(string(data), "%d %d %s\n", &i.Pid, &i.StartTime, &phase); err != nil {
-		return i, err
+	fields := strings.Fields(string(data))
+	if len(fields) != 3 {
+		return Init{}, fmt.Errorf("unexpected content %q", data)
 	}
-	i.Creating = phase == "creating"
-	return i, nil
+	pid, err := strconv.Atoi(fields[0])
+	if err != nil {
+		return Init{}, err
+	}
+	began, err := strconv.ParseUint(fields[1], 10, 64)
+	return Init{Pid: pid, StartTime: began, Creating: fields[2] == "creating"}, err
 }
 
 // maxFile bounds what is read: a config.json's process and hooks, with room.
