@@ -42,7 +42,9 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	if err := b.process(config.Process); err != nil {
 		return nil, err
 	}
+	b.seccomp(config.Process, beforeWait)
 	b.wait()
+	b.seccomp(config.Process, beforeExec)
 	b.execute(config.Process)
 	return b.plan, nil
 }
@@ -117,21 +119,27 @@ func (b *builder) makeCwd() {
 func (b *builder) wait() {
 	report := stub.Value(slotReport)
 	if !b.opt.Gate {
-		b.line(Note{Does: "wait until the container's state is recorded"}, append(b.keepOnly(), readByte(report))...)
-		if b.opt.Pause {
-			b.line(Note{From: "hooks.startContainer", Does: "wait until the startContainer hooks have run"},
-				writeRecord(report, stub.Ready), readByte(report))
-		}
+		b.line(Note{Does: "wait until the container's state is recorded"}, readByte(report))
+		b.pause()
 		return
 	}
 	gate, failure := stub.Value(slotGate), stub.Value(slotError)
 	b.line(Note{Does: "wait until the container's state is recorded, report ready"},
-		append(b.keepOnly(), readByte(report), writeRecord(report, stub.Ready))...)
+		readByte(report), writeRecord(report, stub.Ready))
 	b.line(Note{Does: "wait for start"},
 		closeFD(report),
 		into(slotReport, sys(unix.SYS_FCNTL, failure, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
 		closeFD(failure),
 		readByte(gate))
+}
+
+// pause has the child wait once more where there is no gate and the parent has something to do before it executes.
+func (b *builder) pause() {
+	if b.opt.Pause {
+		report := stub.Value(slotReport)
+		b.line(Note{Does: "wait until the startContainer hooks have run and the seccomp listener is passed on"},
+			writeRecord(report, stub.Ready), readByte(report))
+	}
 }
 
 // openGate opens the gate while the child still has all its rights and descriptors to spare.
@@ -156,7 +164,7 @@ func (b *builder) openGate() {
 // plan with very many mounts opened above the last few is named one by one.
 func (b *builder) keepOnly() []stub.Instr {
 	ops := []stub.Instr{closeRange(uint(3+b.opt.PreserveFDs), uint(b.high()-1))}
-	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotMaster, slotSlave, slotCwd} {
+	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotMaster, slotSlave} {
 		ops = append(ops, unless(closeFD(stub.Value(slot)), "", unix.EBADF))
 	}
 	if b.usesProc() {

@@ -45,7 +45,9 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 	if err := b.process(p); err != nil {
 		return nil, err
 	}
-	b.line(Note{Does: "close what is not the process's"}, b.keepOnly()...)
+	b.seccomp(p, beforeWait)
+	b.pause()
+	b.seccomp(p, beforeExec)
 	b.execute(p)
 	return b.plan, nil
 }

@@ -75,7 +75,7 @@ type Options struct {
 	Bundle       string // absolute
 	Rootfs       string // absolute
 	Gate         bool   // create: the process waits for start; false (run): it executes as soon as it is recorded
-	Pause        bool   // wait for the parent before executing, though there is no gate: startContainer hooks
+	Pause        bool   // wait for the parent before executing, though there is no gate
 	Console      bool   // the pty's master goes to descriptor "console"
 	NoPivot      bool
 	NoKeyring    bool
@@ -91,6 +91,7 @@ type Facts struct {
 	Files    map[string]bool // bind sources that are not directories
 	Kcore    bool            // /proc/kcore exists
 	Cgroup   Cgroup
+	Filter   *Filter  // linux.seccomp, compiled
 	NOFILE   *Rlimit  // the caller's RLIMIT_NOFILE, where Go's runtime raised it
 	OwnStdio []int    // stdio descriptors that must be given to process.user.uid
 	ProcSys  []string // mount points of procfs and sysfs on the host; only needed with NoPivot

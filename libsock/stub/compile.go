@@ -9,7 +9,7 @@ import (
 )
 
 // maxErrnos is how many errnos an instruction can name; fixed, so that op is plain memory.
-const maxErrnos = 4
+const maxErrnos = 6
 
 // op is an instruction in the form that the child reads: no pointers into Go's heap but those that arena keeps alive.
 type op struct {
@@ -137,6 +137,8 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 		c.pointArg(i, c.text(a.text))
 	case argBytes:
 		c.pointArg(i, c.data([]byte(a.text)))
+	case argFilter:
+		c.pointArg(i, c.filter(a.text))
 	case argVector:
 		c.pointArg(i, c.vector(*a.list))
 	case argRights:
@@ -197,6 +199,16 @@ func (c *compiler) rights(text string, fd int) int {
 	}
 	offset := c.data(header)
 	c.dataPointers = append(c.dataPointers, [2]int{iovec, payload}, [2]int{offset + 16, iovec}, [2]int{offset + 32, control})
+	return offset
+}
+
+// filter lays out struct sock_fprog.
+func (c *compiler) filter(program string) int {
+	const instruction = 8 // bytes of a struct sock_filter
+	target := c.data([]byte(program))
+	header := binary.NativeEndian.AppendUint16(make([]byte, 0, 16), uint16(len(program)/instruction))
+	offset := c.data(header[:16])
+	c.dataPointers = append(c.dataPointers, [2]int{offset + 8, target})
 	return offset
 }
 

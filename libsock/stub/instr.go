@@ -29,6 +29,7 @@ const (
 	argBytes          // pointer to bytes as they are
 	argVector         // pointer to a NULL-terminated array of strings
 	argRights         // pointer to a msghdr that passes one descriptor, unix(7)
+	argFilter         // pointer to a sock_fprog, seccomp(2)
 	argFD             // a descriptor of the parent's, by name
 	argSlot           // a slot's value
 )
@@ -59,6 +60,9 @@ func Vector(list []string) Arg { return Arg{kind: argVector, list: &list} }
 // the number of the parent's fd by then.
 func Rights(text, fd string) Arg { return Arg{kind: argRights, text: text, list: &[]string{fd}} }
 
+// Filter is a pointer to a sock_fprog with a BPF program of 8-byte instructions.
+func Filter(program []byte) Arg { return Arg{kind: argFilter, text: string(program)} }
+
 // FD is the parent's descriptor that host steps named so; Compile looks it up.
 func FD(name string) Arg { return Arg{kind: argFD, text: name} }
 
@@ -78,7 +82,7 @@ type Instr struct {
 	Exact bool
 	Want  int
 
-	// On lists errnos (at most four) that are not failures, and where the program goes on after them.
+	// On lists errnos (at most six) that are not failures, and where the program goes on after them.
 	On []Branch
 
 	// Then is the label to go on at after success; empty is the next instruction.

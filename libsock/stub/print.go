@@ -19,7 +19,7 @@ var callNames = sync.OnceValue(func() map[uintptr]string {
 		unix.SYS_MKNODAT: "mknodat", unix.SYS_MOUNT: "mount", unix.SYS_MOUNT_SETATTR: "mount_setattr", unix.SYS_MOVE_MOUNT: "move_mount",
 		unix.SYS_OPENAT: "openat", unix.SYS_OPENAT2: "openat2", unix.SYS_OPEN_TREE: "open_tree", unix.SYS_PERSONALITY: "personality",
 		unix.SYS_PIVOT_ROOT: "pivot_root", unix.SYS_PRCTL: "prctl", unix.SYS_PRLIMIT64: "prlimit64", unix.SYS_READ: "read",
-		unix.SYS_SCHED_SETAFFINITY: "sched_setaffinity", unix.SYS_SCHED_SETATTR: "sched_setattr", unix.SYS_SENDMSG: "sendmsg",
+		unix.SYS_SCHED_SETAFFINITY: "sched_setaffinity", unix.SYS_SECCOMP: "seccomp", unix.SYS_SCHED_SETATTR: "sched_setattr", unix.SYS_SENDMSG: "sendmsg",
 		unix.SYS_SETDOMAINNAME: "setdomainname", unix.SYS_SETGROUPS: "setgroups", unix.SYS_SETHOSTNAME: "sethostname",
 		unix.SYS_SETNS: "setns", unix.SYS_SETRESGID: "setresgid", unix.SYS_SETRESUID: "setresuid", unix.SYS_SETSID: "setsid",
 		unix.SYS_SYMLINKAT: "symlinkat", unix.SYS_UMASK: "umask", unix.SYS_UMOUNT2: "umount2", unix.SYS_UNLINKAT: "unlinkat",
@@ -72,6 +72,8 @@ func (a Arg) String() string {
 		return fmt.Sprintf("%q", *a.list)
 	case argRights:
 		return fmt.Sprintf("{%q, SCM_RIGHTS <%s>}", a.text, (*a.list)[0])
+	case argFilter:
+		return fmt.Sprintf("{BPF, %d instructions}", len(a.text)/8)
 	case argFD:
 		return "<" + a.text + ">"
 	case argSlot:
