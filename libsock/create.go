@@ -46,7 +46,11 @@ func openConsole(terminal bool, socket string) (int, error) {
 	case !terminal:
 		return -1, nil
 	}
-	return connectConsole(socket)
+	fd, err := connectUnix(socket)
+	if err != nil {
+		return -1, fmt.Errorf("console socket: %w", err)
+	}
+	return fd, nil
 }
 
 // create carries out a prepared plan up to where its process waits: at the gate, or (run) for its state to be recorded
@@ -61,7 +65,7 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		h.Resources = p.config.Linux.Resources
 	}
 	c := &Container{runtime: r, state: r.newState(p, o)}
-	dir, err := state.Create(r.Root, c.state)
+	dir, err := state.Create(r.Root, c.state, filterOf(p))
 	if err != nil {
 		if err == state.ErrExists {
 			return nil, nil, fmt.Errorf("%w: %s", err, o.ID)
@@ -84,6 +88,14 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 	return c, child, nil
 }
 
+// filterOf is the filter as the state keeps it for exec.
+func filterOf(p *prepared) *state.Filter {
+	if p.filter == nil {
+		return nil
+	}
+	return &state.Filter{Program: p.filter.Program, Flags: p.filter.Flags, Notify: p.filter.Notify}
+}
+
 // undoCreate takes back a create that failed. A cgroup that we could not make is somebody else's.
 func (c *Container) undoCreate(dir *state.Dir, h *host.Host) error {
 	if !h.MadeCgroup {
@@ -98,6 +110,9 @@ func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(),
 		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
 		Process: p.config.Process, Hooks: p.config.Hooks, Annotations: p.config.Annotations,
+	}
+	if notifies(p.filter) {
+		s.Listener = &state.Listener{Path: p.config.Linux.Seccomp.ListenerPath, Metadata: p.config.Linux.Seccomp.ListenerMetadata}
 	}
 	for _, u := range p.plan.Undo {
 		if u.Unmount != "" {
@@ -114,14 +129,14 @@ func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preser
 	if err != nil {
 		return nil, err
 	}
-	if err := c.accompany(dir, p, child); err != nil {
+	if err := c.accompany(dir, p, child, preserve); err != nil {
 		child.kill()
 		return nil, err
 	}
 	return child, nil
 }
 
-func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
+func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserve int) error {
 	start, err := state.StartTime(child.pid)
 	if err != nil {
 		return err
@@ -160,6 +175,11 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child) error {
 	}
 	if record.Event != stub.Ready {
 		return fmt.Errorf("unexpected record %#x from the child", record.Event)
+	}
+	if notifies(p.filter) {
+		if err := c.passListener(child, preserve); err != nil {
+			return err
+		}
 	}
 	if p.opt.Pause {
 		if err := c.runStartHooks(child.pidfd); err != nil {

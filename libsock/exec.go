@@ -10,6 +10,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/spec"
 )
 
@@ -85,7 +86,7 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	if socket >= 0 {
 		h.Keep("console", socket)
 	}
-	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs}
+	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, Pause: notifies(facts.Filter)}
 	p, err := plan.BuildExec(o.Process, join, opt, facts)
 	if err != nil {
 		h.Close()
@@ -94,13 +95,29 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	}
 	child, err := launch(p, h, o.PreserveFDs)
 	if err == nil {
-		if _, err = child.await(); err == errGone {
+		if err = c.untilExecuted(child, opt); err == nil {
 			return child, terminal, nil
 		}
 		child.kill()
 	}
 	terminal.close()
 	return nil, nil, fmt.Errorf("unable to start container process: %w", err)
+}
+
+// untilExecuted waits for execve, and before it for a pause in which the seccomp listener is passed on.
+func (c *Container) untilExecuted(child *child, opt plan.Options) error {
+	if opt.Pause {
+		if _, err := child.await(); err != nil {
+			return c.died(child, err)
+		}
+		if err := c.passListener(child, opt.PreserveFDs); err != nil {
+			return err
+		}
+		if err := child.send(1); err != nil {
+			return err
+		}
+	}
+	return c.executed(child)
 }
 
 // execHost prepares the host side: descriptors of the container, its cgroup, and what the plan must know.
@@ -128,6 +145,13 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 		return fail(err)
 	}
 	facts.Cgroup = cgroupFacts(group)
+	filter, err := state.ReadFilter(c.runtime.Root, c.state.ID)
+	if err != nil {
+		return fail(err)
+	}
+	if filter != nil {
+		facts.Filter = &plan.Filter{Program: filter.Program, Flags: filter.Flags, Notify: filter.Notify}
+	}
 	if !o.Process.Terminal {
 		facts.OwnStdio = foreignStdio(o.Process.User.UID)
 	}

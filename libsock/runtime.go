@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
@@ -52,7 +51,13 @@ type prepared struct {
 	group  *cgroup.Group
 	plan   *plan.Plan
 	opt    plan.Options
+	filter *plan.Filter // nil: none
 }
+
+func hasStartHooks(h *specs.Hooks) bool { return h != nil && len(h.StartContainer) > 0 }
+
+// notifies says whether a listener has to be passed on.
+func notifies(f *plan.Filter) bool { return f != nil && f.Notify }
 
 // Plan says what creating the container would do, and does nothing.
 func (r *Runtime) Plan(o CreateOptions) (*plan.Plan, error) {
@@ -98,12 +103,16 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	p.opt = plan.Options{
 		ID: o.ID, Bundle: o.Bundle, Rootfs: rootfs, Gate: gate, Console: config.Process.Terminal, NoPivot: o.NoPivot,
 		NoKeyring: o.NoNewKeyring, PreserveFDs: o.PreserveFDs, Profile: profile,
-		Pause: !gate && config.Hooks != nil && len(config.Hooks.StartContainer) > 0,
 	}
 	facts, err := initFacts(config, p.opt, p.group)
 	if err != nil {
 		return nil, err
 	}
+	if facts.Filter, err = r.compileFilter(config); err != nil {
+		return nil, err
+	}
+	p.filter = facts.Filter
+	p.opt.Pause = !gate && (hasStartHooks(config.Hooks) || notifies(p.filter))
 	p.plan, err = plan.Build(config, p.opt, facts)
 	return p, err
 }
@@ -167,17 +176,4 @@ func joinFlags(config *specs.Spec) int {
 		}
 	}
 	return flags
-}
-
-// connectConsole connects to --console-socket.
-func connectConsole(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("console socket: %w", err)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("connect to console socket %s: %w", path, err)
-	}
-	return fd, nil
 }

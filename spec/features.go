@@ -28,7 +28,7 @@ func Features() *features.Features {
 				SystemdUser: &no,
 				Rdma:        &yes,
 			},
-			Seccomp:         &features.Seccomp{Enabled: &no},
+			Seccomp:         seccomp(),
 			Apparmor:        &features.Apparmor{Enabled: &no},
 			Selinux:         &features.Selinux{Enabled: &no},
 			IntelRdt:        &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
@@ -51,4 +51,33 @@ func supportedNamespaces() []string {
 		}
 	}
 	return names
+}
+
+// seccomp lists what package libsock/seccomp compiles; a test there compares the two.
+func seccomp() *features.Seccomp {
+	yes := true
+	flags := []string{
+		string(specs.LinuxSeccompFlagLog), string(specs.LinuxSeccompFlagSpecAllow), "SECCOMP_FILTER_FLAG_TSYNC",
+		string(specs.LinuxSeccompFlagWaitKillableRecv),
+	}
+	return &features.Seccomp{
+		Enabled: &yes,
+		Actions: []string{
+			string(specs.ActAllow), string(specs.ActErrno), string(specs.ActKill), string(specs.ActKillProcess),
+			string(specs.ActKillThread), string(specs.ActLog), string(specs.ActNotify), string(specs.ActTrace), string(specs.ActTrap),
+		},
+		Operators: []string{
+			string(specs.OpEqualTo), string(specs.OpGreaterEqual), string(specs.OpGreaterThan), string(specs.OpLessEqual),
+			string(specs.OpLessThan), string(specs.OpMaskedEqual), string(specs.OpNotEqual),
+		},
+		Archs: []string{
+			string(specs.ArchAARCH64), string(specs.ArchARM), string(specs.ArchLOONGARCH64), string(specs.ArchMIPS),
+			string(specs.ArchMIPS64), string(specs.ArchMIPS64N32), string(specs.ArchMIPSEL), string(specs.ArchMIPSEL64),
+			string(specs.ArchMIPSEL64N32), string(specs.ArchPPC), string(specs.ArchPPC64), string(specs.ArchPPC64LE),
+			string(specs.ArchRISCV64), string(specs.ArchS390), string(specs.ArchS390X), string(specs.ArchX32),
+			string(specs.ArchX86), string(specs.ArchX86_64),
+		},
+		KnownFlags:     flags,
+		SupportedFlags: flags,
+	}
 }

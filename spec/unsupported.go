@@ -25,7 +25,6 @@ func Unsupported(s *specs.Spec) []*FieldError {
 		refuse(p.SelinuxLabel != "", "process.selinuxLabel", notYet)
 	}
 	if l := s.Linux; l != nil {
-		refuse(l.Seccomp != nil, "linux.seccomp", notYet)
 		refuse(l.MountLabel != "", "linux.mountLabel", notYet)
 		refuse(len(l.UIDMappings) > 0, "linux.uidMappings", notYet)
 		refuse(len(l.GIDMappings) > 0, "linux.gidMappings", notYet)

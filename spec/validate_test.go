@@ -306,8 +306,8 @@ func TestValidateRoot(t *testing.T) {
 	if err := Validate(s, "/nonexistent"); err != nil {
 		t.Errorf("absolute: %v", err)
 	}
-	s.Linux.Seccomp = &specs.LinuxSeccomp{}
-	if err, want := Validate(s, bundle), "linux.seccomp: not supported yet"; err == nil || err.Error() != want {
+	s.Linux.MountLabel = "m"
+	if err, want := Validate(s, bundle), "linux.mountLabel: not supported yet"; err == nil || err.Error() != want {
 		t.Errorf("unsupported: got %v, want %s", err, want)
 	}
 }
@@ -369,7 +369,7 @@ func TestUnsupported(t *testing.T) {
 	s := valid()
 	s.Windows, s.Solaris, s.ZOS, s.FreeBSD, s.VM = &specs.Windows{}, &specs.Solaris{}, &specs.ZOS{}, &specs.FreeBSD{}, &specs.VM{}
 	s.Process.ApparmorProfile, s.Process.SelinuxLabel = "a", "s"
-	s.Linux.Seccomp, s.Linux.MountLabel, s.Linux.IntelRdt = &specs.LinuxSeccomp{}, "m", &specs.LinuxIntelRdt{}
+	s.Linux.MountLabel, s.Linux.IntelRdt = "m", &specs.LinuxIntelRdt{}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
 	s.Linux.NetDevices, s.Linux.MemoryPolicy = map[string]specs.LinuxNetDevice{"eth0": {}}, &specs.LinuxMemoryPolicy{}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
@@ -382,7 +382,6 @@ func TestUnsupported(t *testing.T) {
 		"vm: not supported yet",
 		"process.apparmorProfile: not supported yet",
 		"process.selinuxLabel: not supported yet",
-		"linux.seccomp: not supported yet",
 		"linux.mountLabel: not supported yet",
 		"linux.uidMappings: not supported yet",
 		"linux.gidMappings: not supported yet",

@@ -48,10 +48,17 @@ type State struct {
 	Process     *specs.Process    `json:"process,omitempty"`    // config.json's, which may have changed on disk since
 	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	Listener    *Listener         `json:"listener,omitempty"` // where seccomp listeners go
 
 	Init `json:"-"`
 
 	inode uint64 // of its directory: a container's identity beyond its ID, which may be used again
+}
+
+// Listener is linux.seccomp's listenerPath and listenerMetadata.
+type Listener struct {
+	Path     string `json:"path"`
+	Metadata string `json:"metadata,omitempty"`
 }
 
 // Init is the init process, in a file of its own because it is known only when everything else is on disk.
@@ -63,8 +70,9 @@ type Init struct {
 
 // Names of the files.
 const (
-	fileName = "state.json"
-	initName = "init"
+	fileName   = "state.json"
+	initName   = "init"
+	filterName = "seccomp"
 )
 
 // maxID bounds an ID: it is a file name, and a NAME_MAX with room for a temporary one's suffix.
@@ -100,9 +108,9 @@ type Dir struct {
 // tempPrefix marks directories that are not containers: a comma is in no ID.
 const tempPrefix = ",new-"
 
-// Create makes the directory of a new container, with s in it, and locks it. It appears with its state or not at all.
-// Errors: ErrExists.
-func Create(root string, s *State) (*Dir, error) {
+// Create makes the directory of a new container, with s and the filter, if any, in it, and locks it. It appears with its
+// state or not at all. Errors: ErrExists.
+func Create(root string, s *State, filter *Filter) (*Dir, error) {
 	if err := makeRoot(root); err != nil {
 		return nil, err
 	}
@@ -122,7 +130,10 @@ func Create(root string, s *State) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = d.write(fileName, data); err == nil {
+	if err = d.write(fileName, data); err == nil && filter != nil {
+		err = d.write(filterName, filter.encode())
+	}
+	if err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
 		if err == unix.EEXIST {
 			err = ErrExists

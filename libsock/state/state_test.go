@@ -24,7 +24,7 @@ func TestCheckID(t *testing.T) {
 
 func create(t *testing.T, root, id string) *Dir {
 	t.Helper()
-	d, err := Create(root, &State{ID: id, Bundle: "/b", Created: time.Unix(1, 0).UTC()})
+	d, err := Create(root, &State{ID: id, Bundle: "/b", Created: time.Unix(1, 0).UTC()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestLife(t *testing.T) {
 	if s, err = d.Refresh(root, s); err != nil || s.Init != want {
 		t.Fatalf("after the clone: %+v, %v", s, err)
 	}
-	if _, err := Create(root, &State{ID: "c"}); err != ErrExists {
+	if _, err := Create(root, &State{ID: "c"}, nil); err != ErrExists {
 		t.Errorf("second create: %v", err)
 	}
 	if ids, err := List(root); err != nil || len(ids) != 1 || ids[0] != "c" {
@@ -85,7 +85,7 @@ func TestRefreshNoticesAnotherContainer(t *testing.T) {
 	if err := d.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	d, err = Create(root, &State{ID: "c", Bundle: "/other"})
+	d, err = Create(root, &State{ID: "c", Bundle: "/other"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestHostileDirectories(t *testing.T) {
 		if err := os.Chmod(root, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Create(root, &State{ID: "c"}); err == nil {
+		if _, err := Create(root, &State{ID: "c"}, nil); err == nil {
 			t.Error("accepted")
 		}
 	})
@@ -238,5 +238,29 @@ func TestAlive(t *testing.T) {
 	}
 	if !Alive(pid, began) || Alive(pid, began+1) || Alive(0, 0) {
 		t.Error("wrong about ourselves")
+	}
+}
+
+func TestFilter(t *testing.T) {
+	root := t.TempDir()
+	want := Filter{Program: []byte("12345678"), Flags: 5, Notify: true}
+	d, err := Create(root, &State{ID: "c"}, &want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Unlock()
+	got, err := ReadFilter(root, "c")
+	if err != nil || string(got.Program) != string(want.Program) || got.Flags != want.Flags || !got.Notify {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	create(t, root, "none")
+	if got, err := ReadFilter(root, "none"); got != nil || err != nil {
+		t.Errorf("without a filter: %+v, %v", got, err)
+	}
+	if err := os.Truncate(filepath.Join(root, "c", filterName), 11); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadFilter(root, "c"); err == nil {
+		t.Errorf("half a filter was accepted: %+v", got)
 	}
 }

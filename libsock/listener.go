@@ -1,0 +1,53 @@
+package libsock
+
+import (
+	"encoding/json"
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/plan"
+)
+
+// passListener fetches the seccomp listener of a child that waits with its filter loaded, and sends it to the agent at
+// linux.seccomp.listenerPath with the container's state, config-linux.md "The Container Process State".
+func (c *Container) passListener(child *child, preserveFDs int) error {
+	listener, err := unix.PidfdGetfd(child.pidfd, plan.ListenerFD(preserveFDs), 0)
+	if err != nil {
+		return fmt.Errorf("linux.seccomp: fetch the listener: %w", err)
+	}
+	defer unix.Close(listener)
+	message, err := json.Marshal(specs.ContainerProcessState{
+		Version: c.state.Version, Fds: []string{specs.SeccompFdName}, Pid: child.pid, Metadata: c.state.Listener.Metadata,
+		State: specs.State{
+			Version: c.state.Version, ID: c.state.ID, Status: specs.StateCreating, Pid: c.state.Pid, Bundle: c.state.Bundle,
+			Annotations: c.state.Annotations,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("linux.seccomp: encode the state: %w", err)
+	}
+	socket, err := connectUnix(c.state.Listener.Path)
+	if err != nil {
+		return fmt.Errorf("linux.seccomp.listenerPath: %w", err)
+	}
+	defer unix.Close(socket)
+	if err := unix.Sendmsg(socket, message, unix.UnixRights(listener), nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("linux.seccomp.listenerPath: send the listener to %s: %w", c.state.Listener.Path, err)
+	}
+	return nil
+}
+
+// connectUnix connects to the socket at path.
+func connectUnix(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("connect to %s: %w", path, err)
+	}
+	return fd, nil
+}
