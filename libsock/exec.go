@@ -10,7 +10,6 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
-	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/spec"
 )
 
@@ -145,12 +144,8 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 		return fail(err)
 	}
 	facts.Cgroup = cgroupFacts(group)
-	filter, err := state.ReadFilter(c.runtime.Root, c.state.ID)
-	if err != nil {
+	if facts.Filter, err = c.filter(); err != nil {
 		return fail(err)
-	}
-	if filter != nil {
-		facts.Filter = &plan.Filter{Program: filter.Program, Flags: filter.Flags, Notify: filter.Notify}
 	}
 	if !o.Process.Terminal {
 		facts.OwnStdio = foreignStdio(o.Process.User.UID)

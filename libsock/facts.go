@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	securejoin "github.com/cyphar/filepath-securejoin"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -115,6 +116,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 			facts.Files[source] = true
 		}
 	}
+	facts.Resolved = resolveDestinations(config, o.Rootfs)
 	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
 	facts.Cgroup = cgroupFacts(group)
 	if o.NoPivot {
@@ -124,6 +126,39 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 		facts.OwnStdio = foreignStdio(config.Process.User.UID)
 	}
 	return facts, err
+}
+
+// resolveDestinations finds where mount destinations that lead through dangling links of the image end: /run/x for
+// /var/run/x with /var/run a link to a /run that is missing. The child makes them there, as runc does. Destinations on
+// other mounts are left alone, the rootfs doesn't show them.
+func resolveDestinations(config *specs.Spec, rootfs string) map[string]string {
+	var resolved map[string]string
+	root, err := unix.Open(rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(root)
+	for _, m := range config.Mounts {
+		name := strings.TrimPrefix(path.Clean("/"+m.Destination), "/")
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+		if err != unix.ENOENT {
+			continue
+		}
+		real, err := securejoin.SecureJoin(rootfs, name)
+		if err != nil {
+			continue
+		}
+		if real = strings.TrimPrefix(strings.TrimPrefix(real, rootfs), "/"); real != name {
+			if resolved == nil {
+				resolved = map[string]string{}
+			}
+			resolved[name] = real
+		}
+	}
+	return resolved
 }
 
 // passwdOf says where the container's /etc/passwd is: in the rootfs, or in the last volume that covers it.

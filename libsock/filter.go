@@ -8,6 +8,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/seccomp"
+	"github.com/sock-runtime/sock/libsock/state"
 )
 
 // filterDir is where compiled seccomp profiles are cached, below the directory of all states; no container's ID has a
@@ -30,4 +31,13 @@ func (r *Runtime) compileFilter(config *specs.Spec) (*plan.Filter, error) {
 		f.Program = binary.NativeEndian.AppendUint32(f.Program, in.K)
 	}
 	return f, nil
+}
+
+// filter is the container's filter as create compiled it.
+func (c *Container) filter() (*plan.Filter, error) {
+	f, err := state.ReadFilter(c.runtime.Root, c.state.ID)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	return &plan.Filter{Program: f.Program, Flags: f.Flags, Notify: f.Notify}, nil
 }

@@ -113,12 +113,12 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		h.Close()
 		return err
 	}
-	last, err := lastCap()
+	made, err := c.planHook(hook, join, p, h)
 	if err != nil {
 		h.Close()
 		return err
 	}
-	child, err := launch(plan.BuildHook(hook, join, p, plan.Facts{LastCap: last}), h, 0)
+	child, err := launch(made, h, 0)
 	if err != nil {
 		return err
 	}
@@ -128,6 +128,29 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		return err
 	}
 	return child.finishHook(hook, output)
+}
+
+// planHook plans a hook; one that is held like the container's process p needs the same facts.
+func (c *Container) planHook(hook specs.Hook, join plan.Join, p *specs.Process, h *host.Host) (*plan.Plan, error) {
+	if p == nil {
+		return plan.BuildHook(hook, join, nil, plan.Facts{Cgroup: plan.Cgroup{None: true}})
+	}
+	facts, err := processFacts(p, func(uint32) string { return "" })
+	if err != nil {
+		return nil, err
+	}
+	if h.Group, err = c.group(); err != nil {
+		return nil, err
+	}
+	facts.Cgroup = cgroupFacts(h.Group)
+	facts.Filter, err = c.filter()
+	if notifies(facts.Filter) {
+		return nil, fmt.Errorf("a startContainer hook can't have a seccomp listener (linux.seccomp: SCMP_ACT_NOTIFY)")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return plan.BuildHook(hook, join, p, facts)
 }
 
 // finishHook waits for a hook that has executed.

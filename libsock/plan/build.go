@@ -39,6 +39,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.sysctls()
 	b.readonlyPaths()
 	b.maskedPaths()
+	b.setPropagation()
 	if err := b.process(config.Process); err != nil {
 		return nil, err
 	}
@@ -78,6 +79,9 @@ func (b *builder) cgroup() {
 }
 
 func (b *builder) joinCgroup(from string) {
+	if b.facts.Cgroup.None {
+		return
+	}
 	b.step(Note{From: from, Does: "open the cgroup for the child", Fast: FastIntoCgroup}, JoinCgroup{})
 	if b.facts.Cgroup.Unified {
 		b.plan.Clone.IntoCgroup = fdCgroup
@@ -107,7 +111,7 @@ func (b *builder) makeCwd() {
 	if cwd == "/" {
 		return
 	}
-	ops := makeTarget(slotT, cwd, false)
+	ops := b.makeTarget(slotT, cwd, false)
 	for i := range ops { // a file in the way or a read-only root shows when the process enters it
 		ops[i] = unless(ops[i], stub.End, unix.ENOTDIR, unix.EROFS)
 	}

@@ -46,7 +46,7 @@ func (b *builder) devices() {
 		return
 	}
 	dev := stub.Value(slotDev)
-	b.line(Note{Does: "open /dev"}, endAt("have", makeTarget(slotDev, "dev", false))...)
+	b.line(Note{Does: "open /dev"}, endAt("have", b.makeTarget(slotDev, "dev", false))...)
 
 	asked := map[string]bool{}
 	for _, d := range b.spec.Linux.Devices {
@@ -84,7 +84,7 @@ func (b *builder) device(from string, d specs.LinuxDevice) {
 	var ops []stub.Instr
 	label := ""
 	if path.Dir(name) != "/dev" {
-		ops = makeTarget(slotT, path.Dir(name), false)
+		ops = b.makeTarget(slotT, path.Dir(name), false)
 		parent, label = stub.Value(slotT), "have"
 	}
 	number := unix.Mkdev(uint32(d.Major), uint32(d.Minor))

@@ -26,9 +26,7 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 			return nil, err
 		}
 	}
-	if !facts.Cgroup.None {
-		b.joinCgroup("")
-	}
+	b.joinCgroup("")
 	if a := p.ExecCPUAffinity; a != nil {
 		if err := b.affinity("process.execCPUAffinity.final", a.Final); err != nil {
 			return nil, err
@@ -95,18 +93,34 @@ const (
 )
 
 // BuildHook plans a hook, config.md "POSIX-platform Hooks": its standard input is the container's state, its output is
-// kept for the error. join is empty for hooks of the runtime namespace. A hook in the container's own namespaces that
-// runs behind its root (startContainer) has the rights of the container's process, like in runc; p is nil for others.
-func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) *Plan {
+// kept for the error. join is empty for hooks of the runtime namespaces. A hook in the container's root (startContainer)
+// is a program of the image's, so it is held by everything that holds the container's process p; p is nil for others.
+func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, error) {
 	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, facts: facts, plan: &Plan{}}
 	b.seal()
 	b.line(Note{Does: "take the state as input"},
 		sys(unix.SYS_DUP3, stub.FD(FDHookInput), zero, zero),
 		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(1), zero),
 		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(2), zero))
+	if p != nil {
+		b.joinCgroup("")
+		b.oomScore(p)
+	}
 	b.join(join)
 	if p != nil {
+		if err := b.scheduling(p); err != nil {
+			return nil, err
+		}
+		if err := b.rlimits(p); err != nil {
+			return nil, err
+		}
+		b.noNewPrivileges(p)
+	}
+	b.line(Note{Does: "close what is not the hook's"}, b.keepOnly()...)
+	if p != nil {
+		b.seccomp(p, beforeCredentials)
 		b.credentials(p)
+		b.seccomp(p, beforeExec)
 	} else {
 		b.line(Note{Does: "set the usual umask"}, sys(unix.SYS_UMASK, stub.Int(0o022)))
 	}
@@ -114,7 +128,7 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) *Plan {
 	if len(args) == 0 {
 		args = []string{h.Path}
 	}
-	b.line(Note{Does: "close what is not the hook's"}, b.keepOnly()...)
+	b.plan.Child = append(b.plan.Child, b.late...)
 	b.line(Note{From: "path", Does: "exec " + h.Path}, sys(unix.SYS_EXECVE, stub.Text(h.Path), stub.Vector(args), stub.Vector(h.Env)))
-	return b.plan
+	return b.plan, nil
 }

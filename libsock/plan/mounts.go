@@ -88,7 +88,7 @@ func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
 // place is the line that puts mount m at its destination.
 func (b *builder) place(from string, destination string, file bool, mount stub.Arg, hand string, before ...stub.Instr) {
 	target := stub.Value(slotT)
-	ops := append(before, makeTarget(slotT, destination, file)...)
+	ops := append(before, b.makeTarget(slotT, destination, file)...)
 	ops = append(ops, at("have", moveMount(mount, target)), closeFD(target), closeFD(mount))
 	if inRoot(destination) == "." { // the root has a new top
 		ops = append(ops, closeFD(root))
@@ -201,6 +201,24 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) {
 		ops = append(ops, into(slotDevpts, sys(unix.SYS_FCNTL, stub.Value(slotM), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))))
 	}
 	b.place(from, m.Destination, false, stub.Value(slotM), handMount(m), ops...)
+	if m.Type == "proc" || m.Type == "sysfs" {
+		b.ordinaryDirectory(m)
+	}
+}
+
+// ordinaryDirectory has the last line refuse links in the destination: what other lines write to, or show read-only, must
+// be this file system and not one that the image put in its place (CVE-2019-19921, CVE-2023-27561).
+func (b *builder) ordinaryDirectory(m specs.Mount) {
+	line := &b.plan.Child[len(b.plan.Child)-1]
+	for i, in := range line.Ops {
+		if in.Sys == unix.SYS_OPENAT2 {
+			line.Ops[i].Args[2] = openHow(unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+		}
+	}
+	line.Says = map[unix.Errno]string{
+		unix.ELOOP:   fmt.Sprintf("%s: filesystem %q must be mounted on ordinary directory: %s is or leads through a link", line.From, m.Type, m.Destination),
+		unix.ENOTDIR: fmt.Sprintf("%s: filesystem %q must be mounted on ordinary directory: %s", line.From, m.Type, m.Destination),
+	}
 }
 
 // cgroupMount shows the container its own cgroup: with a cgroup namespace by mounting the hierarchies anew, without one

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sort"
 	"strings"
@@ -46,8 +47,22 @@ func (b *builder) namespaces() {
 			b.newTimeNamespace(from)
 		default:
 			b.plan.Clone.Flags |= flag
+			if ns.Type == specs.NetworkNamespace {
+				b.loopbackUp(from)
+			}
 		}
 	}
+}
+
+// loopbackUp gives a new network namespace its 127.0.0.1, as runc does; netdevice(7).
+func (b *builder) loopbackUp(from string) {
+	const nameSize, size = 16, 40 // struct ifreq
+	request := append(make([]byte, 0, size), "lo"...)
+	request = binary.NativeEndian.AppendUint16(request[:nameSize], unix.IFF_UP)
+	b.line(Note{From: from, Does: "bring the loopback interface up", Hand: "ip link set lo up"},
+		into(slotS, sys(unix.SYS_SOCKET, stub.Int(unix.AF_INET), stub.Int(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), zero)),
+		sys(unix.SYS_IOCTL, stub.Value(slotS), stub.Int(unix.SIOCSIFFLAGS), stub.Bytes(request[:size])),
+		closeFD(stub.Value(slotS)))
 }
 
 func (b *builder) joinNamespace(from string, ns specs.LinuxNamespace, flag uint64) {

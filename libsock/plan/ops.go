@@ -70,8 +70,10 @@ func halves(values ...uint32) stub.Arg {
 
 // openat2 is openat2(2) with struct open_how.
 func openat2(dir stub.Arg, name string, flags, mode, resolve uint64) stub.Instr {
-	return sys(unix.SYS_OPENAT2, dir, stub.Text(name), words(flags|unix.O_CLOEXEC, mode, resolve), stub.Int(24))
+	return sys(unix.SYS_OPENAT2, dir, stub.Text(name), openHow(flags, mode, resolve), stub.Int(24))
 }
+
+func openHow(flags, mode, resolve uint64) stub.Arg { return words(flags|unix.O_CLOEXEC, mode, resolve) }
 
 func closeFD(fd stub.Arg) stub.Instr { return sys(unix.SYS_CLOSE, fd) }
 
@@ -152,12 +154,15 @@ func lookup(s stub.Slot, name string, flags uint64) stub.Instr {
 // makeTarget opens name below the root into slot s, goes on at label "have", and makes it, and its parents, where they
 // don't exist: a directory, or an empty file. Nothing outside the root is ever made: each step is resolved in the root
 // anew, and a new name is made in the descriptor of its parent (CVE-2021-30465, CVE-2024-45310).
-func makeTarget(s stub.Slot, name string, file bool) []stub.Instr {
+func (b *builder) makeTarget(s stub.Slot, name string, file bool) []stub.Instr {
 	flags := uint64(unix.O_DIRECTORY)
 	if file {
 		flags = 0
 	}
 	name = inRoot(name)
+	if real, ok := b.facts.Resolved[name]; ok {
+		name = real
+	}
 	find := then(lookup(s, name, flags), "have")
 	ops := make([]stub.Instr, 1, 16)
 	ops[0] = unless(find, "", unix.ENOENT)

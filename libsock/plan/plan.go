@@ -86,10 +86,13 @@ type Options struct {
 
 // Facts are what Build has to know of the host. The zero value is a host that offers nothing beyond the kernel floor.
 type Facts struct {
-	LastCap  uint            // the kernel's last capability, /proc/sys/kernel/cap_last_cap
-	Home     string          // HOME for the process's uid, from the container's /etc/passwd
-	Files    map[string]bool // bind sources that are not directories
-	Kcore    bool            // /proc/kcore exists
+	LastCap uint            // the kernel's last capability, /proc/sys/kernel/cap_last_cap
+	Home    string          // HOME for the process's uid, from the container's /etc/passwd
+	Files   map[string]bool // bind sources that are not directories
+	// Resolved has the destinations, without their first slash, that lead through links of the image to what does not
+	// exist yet, and where that would be.
+	Resolved map[string]string
+	Kcore    bool // /proc/kcore exists
 	Cgroup   Cgroup
 	Filter   *Filter  // linux.seccomp, compiled
 	NOFILE   *Rlimit  // the caller's RLIMIT_NOFILE, where Go's runtime raised it
@@ -145,7 +148,7 @@ const (
 	slotMaster = stub.Slot(4)
 	slotSlave  = stub.Slot(5)
 	slotDevpts = stub.Slot(6)
-	slotCwd    = stub.Slot(7)
+	slotCwd    = stub.Slot(7) // set when root could enter the working directory
 	slotDev    = stub.Slot(8)
 	slotNull   = stub.Slot(9)  // a mask that is in place, for files
 	slotEmpty  = stub.Slot(15) // the same for directories
@@ -165,6 +168,7 @@ type builder struct {
 	opt   Options
 	facts Facts
 	plan  *Plan
+	late  []Line // for just before execve
 }
 
 func (b *builder) step(n Note, do Action) { b.plan.Host = append(b.plan.Host, Step{n, do}) }

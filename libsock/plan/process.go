@@ -59,16 +59,20 @@ func (b *builder) process(p *specs.Process) error {
 	if err := b.rlimits(p); err != nil {
 		return err
 	}
-	if p.NoNewPrivileges {
-		b.line(Note{From: "process.noNewPrivileges", Does: "set no_new_privs", Hand: "setpriv --no-new-privs"},
-			sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_NO_NEW_PRIVS), stub.Int(1), zero, zero, zero))
-	}
+	b.noNewPrivileges(p)
 	b.line(Note{Does: "close what is not the process's"}, b.keepOnly()...)
 	b.seccomp(p, beforeCredentials)
 	b.credentials(p)
 	b.chdir(p, false)
 	b.findExecutable(p)
 	return nil
+}
+
+func (b *builder) noNewPrivileges(p *specs.Process) {
+	if p.NoNewPrivileges {
+		b.line(Note{From: "process.noNewPrivileges", Does: "set no_new_privs", Hand: "setpriv --no-new-privs"},
+			sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_NO_NEW_PRIVS), stub.Int(1), zero, zero, zero))
+	}
 }
 
 // ownStdio lets the process reopen its stdio, /dev/stdout for example, though it isn't root.
@@ -160,10 +164,20 @@ func (b *builder) rlimits(p *specs.Process) error {
 }
 
 func (b *builder) rlimit(from, name string, number int, soft, hard uint64) {
-	b.line(Note{
+	n := Note{
 		From: from, Does: fmt.Sprintf("set %s to %d:%d", name, soft, hard),
 		Hand: fmt.Sprintf("prlimit --%s=%d:%d", strings.ToLower(strings.TrimPrefix(name, "RLIMIT_")), soft, hard),
-	}, sys(unix.SYS_PRLIMIT64, zero, stub.Int(number), words(soft, hard), zero))
+	}
+	set := func(soft, hard uint64) stub.Instr {
+		return sys(unix.SYS_PRLIMIT64, zero, stub.Int(number), words(soft, hard), zero)
+	}
+	// The child itself needs a few descriptors to the end. What is below that waits for the moment before execve.
+	if need := uint64(b.high() + 16); number == unix.RLIMIT_NOFILE && soft < need {
+		b.late = append(b.late, Line{Note: n, Ops: []stub.Instr{set(soft, hard)}})
+		n.Does += ", but for now as many as sock needs"
+		soft, hard = need, max(hard, need)
+	}
+	b.line(n, set(soft, hard))
 }
 
 // chdir enters process.cwd. It tries as root, who may pass directories that the user may not, and if root may not either
@@ -173,19 +187,19 @@ func (b *builder) chdir(p *specs.Process, asRoot bool) {
 	cwd := path.Clean(p.Cwd)
 	n := Note{From: "process.cwd", Does: "enter the working directory " + cwd, Hand: "cd " + cwd}
 	open := into(slotS, openat2(stub.Int(unix.AT_FDCWD), cwd, unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_MAGICLINKS))
-	opened, kept := stub.Value(slotS), stub.Value(slotCwd)
+	opened, entered := stub.Value(slotS), stub.Value(slotCwd)
+	enter := sys(unix.SYS_FCHDIR, opened)
 	if asRoot {
 		b.line(n,
 			unless(open, stub.End, unix.EACCES),
-			unless(sys(unix.SYS_FCHDIR, opened), "", unix.EACCES),
-			into(slotCwd, sys(unix.SYS_FCNTL, opened, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
-			closeFD(opened))
+			unless(enter, "denied", unix.EACCES),
+			into(slotCwd, sys(unix.SYS_FCNTL, opened, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))), // a mark for the second time
+			at("denied", closeFD(opened)))
 	} else {
 		n.Does += ", if root could not"
 		b.line(n,
-			then(unless(sys(unix.SYS_FCHDIR, kept), "", unix.EBADF), "entered"),
-			open, sys(unix.SYS_FCHDIR, opened), then(closeFD(opened), stub.End),
-			at("entered", closeFD(kept)))
+			then(unless(closeFD(entered), "", unix.EBADF), stub.End),
+			open, enter, closeFD(opened))
 	}
 	b.plan.Child[len(b.plan.Child)-1].Says = map[unix.Errno]string{
 		unix.ENOENT:  fmt.Sprintf("chdir to cwd (%q) set in config.json failed: no such file or directory", p.Cwd),
@@ -318,6 +332,7 @@ func (b *builder) findExecutable(p *specs.Process) {
 
 // execute ends the plan: the child becomes the user's process.
 func (b *builder) execute(p *specs.Process) {
+	b.plan.Child = append(b.plan.Child, b.late...)
 	argv, envp := stub.Vector(p.Args), stub.Vector(environment(p.Env, b.facts.Home))
 	files := candidates(p)
 	var ops []stub.Instr

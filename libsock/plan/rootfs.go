@@ -83,6 +83,10 @@ func (b *builder) enterRoot() {
 		b.line(Note{From: "root.path", Does: "drop the old root", Hand: "umount -l /put_old && rmdir /put_old"},
 			sys(unix.SYS_UMOUNT2, here, stub.Int(unix.MNT_DETACH)), sys(unix.SYS_CHDIR, slash))
 	}
+}
+
+// setPropagation comes after all other mounts: of an unbindable one no read-only copy can be made.
+func (b *builder) setPropagation() {
 	if word := b.spec.Linux.RootfsPropagation; word != "" {
 		flag, recursive, _ := spec.Propagation(word)
 		flags := uintptr(flag)

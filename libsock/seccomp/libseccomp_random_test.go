@@ -51,6 +51,10 @@ func randomProfile(rnd *rand.Rand, names []string, archs []specs.Arch) (p *specs
 		}
 		p.Syscalls = append(p.Syscalls, s)
 	}
+	// With rules for a single call libseccomp forgets to load the number.
+	for _, action := range []specs.LinuxSeccompAction{specs.ActTrap, specs.ActAllow} {
+		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: []string{"getpid", "gettid"}, Action: action})
+	}
 	if conditional != "" {
 		p.Syscalls = append(p.Syscalls, randomRules(rnd, conditional)...)
 	}
