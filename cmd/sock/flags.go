@@ -1,0 +1,39 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// Flags that several verbs have.
+var (
+	bundleFlag = &cli.StringFlag{
+		Name: "bundle", Aliases: []string{"b"},
+		Usage: "`DIR` of the bundle, by default the current directory",
+	}
+	consoleSocketFlag = &cli.StringFlag{
+		Name:  "console-socket",
+		Usage: "`PATH` of an AF_UNIX socket that receives the master of the terminal",
+	}
+	detachFlag = &cli.BoolFlag{
+		Name: "detach", Aliases: []string{"d"}, DisableDefaultText: true,
+		Usage: "don't wait for the process to end",
+	}
+	formatFlag = &cli.StringFlag{
+		Name: "format", Aliases: []string{"f"}, Value: "table",
+		Usage: "output `FORMAT`: table or json",
+	}
+	noNewKeyringFlag = &cli.BoolFlag{
+		Name: "no-new-keyring", DisableDefaultText: true,
+		Usage: "inherit the session keyring instead of making one",
+	}
+	noPivotFlag = &cli.BoolFlag{
+		Name: "no-pivot", DisableDefaultText: true,
+		Usage: "enter the root filesystem without pivot_root, as is necessary on a ramdisk",
+	}
+	pidFileFlag = &cli.StringFlag{
+		Name:  "pid-file",
+		Usage: "write the process ID to `FILE`",
+	}
+	preserveFDsFlag = &cli.IntFlag{
+		Name:  "preserve-fds",
+		Usage: "pass `N` additional file descriptors to the process, from 3 on",
+	}
+)

@@ -1,0 +1,20 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+var startCommand = &cli.Command{
+	Name:        "start",
+	Usage:       "execute the user's program in a created container",
+	ArgsUsage:   "<container-id>",
+	Description: `Lets the process that "sock create" made execute the program in process.args.`,
+	Action: func(ctx *cli.Context) error {
+		if err := requireArgs(ctx, 1, 1); err != nil {
+			return err
+		}
+		c, err := loadContainer(ctx)
+		if err != nil {
+			return err
+		}
+		return c.Start()
+	},
+}
