@@ -102,7 +102,7 @@ func owner(uid int) string {
 	}
 	u, err := user.LookupId(fmt.Sprint(uid))
 	if err != nil {
-		return fmt.Sprint(uid)
+		return fmt.Sprintf("#%d", uid)
 	}
 	return u.Username
 }

@@ -40,9 +40,9 @@ func (r *Runtime) Create(o CreateOptions) (*Container, error) {
 func openConsole(terminal bool, socket string) (int, error) {
 	switch {
 	case terminal && socket == "":
-		return -1, errors.New("cannot allocate tty if runc will detach without setting console socket")
+		return -1, errors.New("cannot allocate tty if sock will detach without setting console socket")
 	case !terminal && socket != "":
-		return -1, errors.New("cannot use console socket if runc will not detach or allocate tty")
+		return -1, errors.New("cannot use console socket if sock will not detach or allocate tty")
 	case !terminal:
 		return -1, nil
 	}
@@ -56,7 +56,7 @@ func openConsole(terminal bool, socket string) (int, error) {
 // create carries out a prepared plan up to where its process waits: at the gate, or (run) for its state to be recorded
 // and the startContainer hooks. console, if not -1, takes the pty's master; it is closed.
 func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container, *child, error) {
-	h := &host.Host{Group: p.group, Rootfs: p.opt.Rootfs, StateDir: filepath.Join(r.Root, o.ID), PIDFD: -1}
+	h := &host.Host{Group: p.group, Rootfs: p.opt.Rootfs, StateDir: filepath.Join(r.Root, o.ID)}
 	defer h.Close()
 	if console >= 0 {
 		h.Keep("console", console)
@@ -108,18 +108,31 @@ func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 	saved := p.group.Saved()
 	s := &state.State{
 		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(),
-		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
+		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), NoKeyring: o.NoNewKeyring, OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
 		Process: p.config.Process, Hooks: p.config.Hooks, Annotations: p.config.Annotations,
+	}
+	if p.config.Linux != nil {
+		s.Personality = p.config.Linux.Personality
 	}
 	if notifies(p.filter) {
 		s.Listener = &state.Listener{Path: p.config.Linux.Seccomp.ListenerPath, Metadata: p.config.Linux.Seccomp.ListenerMetadata}
 	}
 	for _, u := range p.plan.Undo {
 		if u.Unmount != "" {
-			s.Unmount = append(s.Unmount, u.Unmount)
+			s.Chroot = true
+			s.Unmount = append(s.Unmount, state.Mount{Path: u.Unmount, Over: mountID(u.Unmount)})
 		}
 	}
 	return s
+}
+
+// mountID identifies the mount that a path is on, statx(2) with STATX_MNT_ID (Linux 5.8); 0 if it doesn't exist.
+func mountID(path string) uint64 {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return 0
+	}
+	return st.Mnt_id
 }
 
 // launchInit clones the init process, records it, runs the hooks of create and waits until it is ready. The child gets
@@ -228,13 +241,20 @@ func hooksOfCreate(h *specs.Hooks) bool {
 // writePidFile writes the pid by rename, so that whoever waits for the file finds the whole number in it.
 func writePidFile(path string, pid int) error {
 	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
-	err := os.WriteFile(temp, []byte(strconv.Itoa(pid)), 0o644)
+	fd, err := unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("write pid file %s: %w", path, err)
+	}
+	_, err = unix.Write(fd, []byte(strconv.Itoa(pid)))
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
 	if err == nil {
 		err = os.Rename(temp, path)
 	}
 	if err != nil {
 		_ = os.Remove(temp)
-		return fmt.Errorf("write pid file: %w", err)
+		return fmt.Errorf("write pid file %s: %w", path, err)
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ func (c *Container) Delete(force bool) error {
 // stopTimeout is how long killed processes get to end.
 const stopTimeout = 10 * time.Second
 
+// orphanTimeout is how long a child may take to notice that the sock that cloned it was killed.
+const orphanTimeout = 500 * time.Millisecond
+
 // stop kills the init process and waits until it is gone.
 func (c *Container) stop() error {
 	pidfd, err := c.openInit()
@@ -83,7 +86,7 @@ func (c *Container) undo(dir *state.Dir) error {
 		return err
 	}
 	for i := len(c.state.Unmount) - 1; i >= 0; i-- {
-		if err := unmountAll(c.state.Unmount[i]); err != nil {
+		if err := unmount(c.state.Unmount[i]); err != nil {
 			return err
 		}
 	}
@@ -97,8 +100,15 @@ func (c *Container) undoCgroup() error {
 	}
 	if c.state.Pid == 0 {
 		// Create was killed before the clone, perhaps before it made the cgroup. Who is in it is not ours.
-		if pids, err := group.Pids(true); err != nil || len(pids) > 0 {
-			return nil
+		// A child of ours would end by itself, soon.
+		for deadline := time.Now().Add(orphanTimeout); ; time.Sleep(time.Millisecond) {
+			pids, err := group.Pids(true)
+			if err == nil && len(pids) == 0 {
+				break
+			}
+			if err != nil || time.Now().After(deadline) {
+				return nil
+			}
 		}
 	} else if !c.state.OwnPIDs && group.Exists() {
 		// Without a PID namespace of its own, a container's processes survive their init.
@@ -112,11 +122,14 @@ func (c *Container) undoCgroup() error {
 	return group.Destroy()
 }
 
-// unmountAll takes away the one mount that the container had at path; with it go those on top of it.
-func unmountAll(path string) error {
-	err := unix.Unmount(path, unix.MNT_DETACH)
-	if err != nil && err != unix.EINVAL && err != unix.ENOENT { // EINVAL: nothing is mounted there (any more)
-		return fmt.Errorf("unmount %s: %w", path, err)
+// unmount takes away the mount that the container put at a path of the host's, and those on top of it. What was there
+// before stays.
+func unmount(m state.Mount) error {
+	if now := mountID(m.Path); now == m.Over || now == 0 {
+		return nil
+	}
+	if err := unix.Unmount(m.Path, unix.MNT_DETACH); err != nil && err != unix.EINVAL {
+		return fmt.Errorf("unmount %s: %w", m.Path, err)
 	}
 	return nil
 }

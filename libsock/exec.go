@@ -27,6 +27,7 @@ type ExecOptions struct {
 // Exec runs a process in the container. It returns the process's exit status, or 0 at once when detached. Errors of the
 // launch begin with "unable to start container process".
 func (c *Container) Exec(o ExecOptions) (int, error) {
+	o.Process = c.complete(o.Process)
 	if err := spec.ValidateProcess(o.Process); err != nil {
 		return 0, err
 	}
@@ -51,6 +52,27 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	return foreground(child, terminal, signals)
 }
 
+// complete gives a process the container's own settings for those that it leaves open, as runc does.
+func (c *Container) complete(p *specs.Process) *specs.Process {
+	full, own := *p, c.state.Process
+	if full.Capabilities == nil {
+		full.Capabilities = own.Capabilities
+	}
+	if len(full.Rlimits) == 0 {
+		full.Rlimits = own.Rlimits
+	}
+	if full.OOMScoreAdj == nil {
+		full.OOMScoreAdj = own.OOMScoreAdj
+	}
+	if full.Scheduler == nil {
+		full.Scheduler = own.Scheduler
+	}
+	if full.IOPriority == nil {
+		full.IOPriority = own.IOPriority
+	}
+	return &full
+}
+
 // startExec launches the process and waits until it has executed, with the container's lock held.
 func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	dir, err := c.lock()
@@ -64,7 +86,7 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	}
 	switch {
 	case status == "stopped" || status == "creating":
-		return nil, nil, fmt.Errorf("cannot exec in a %s container: %w", status, ErrNotRunning)
+		return nil, nil, fmt.Errorf("cannot exec in a %s container", status)
 	case status == "paused" && !o.IgnorePaused:
 		return nil, nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	}
@@ -85,8 +107,8 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	if socket >= 0 {
 		h.Keep("console", socket)
 	}
-	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, Pause: notifies(facts.Filter)}
-	p, err := plan.BuildExec(o.Process, join, opt, facts)
+	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, Pause: notifies(facts.Filter), NoKeyring: c.state.NoKeyring}
+	p, err := plan.BuildExec(o.Process, c.state.Personality, join, opt, facts)
 	if err != nil {
 		h.Close()
 		terminal.close()
@@ -121,8 +143,8 @@ func (c *Container) untilExecuted(child *child, opt plan.Options) error {
 
 // execHost prepares the host side: descriptors of the container, its cgroup, and what the plan must know.
 func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, plan.Facts, error) {
-	join := plan.Join{Flags: c.state.Namespaces, Root: true}
-	h := &host.Host{PID: c.state.Pid}
+	join := plan.Join{Flags: c.state.Namespaces, Root: c.state.Chroot}
+	h := &host.Host{}
 	fail := func(err error) (*host.Host, plan.Join, plan.Facts, error) {
 		h.Close()
 		return nil, join, plan.Facts{}, err
@@ -138,7 +160,7 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 		return fail(err)
 	}
 	h.Group = group
-	root := h.Descriptors()["rootdir"]
+	root := h.Descriptors()["rootdir"] // of its init
 	facts, err := processFacts(o.Process, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
 	if err != nil {
 		return fail(err)
@@ -155,21 +177,30 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 
 // keepInit opens what joining needs of the init process.
 func (c *Container) keepInit(h *host.Host, join plan.Join, pidfd int) error {
-	if join.Flags != 0 {
-		fd, err := unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return fmt.Errorf("duplicate descriptor: %w", err)
-		}
-		h.Keep("pidfd", fd)
-	}
-	if !join.Root {
+	if join.Flags == 0 && !join.Root {
 		return nil
 	}
-	name := path.Join("/proc", fmt.Sprint(c.state.Pid), "root")
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
+		return fmt.Errorf("duplicate descriptor: %w", err)
 	}
-	h.Keep("rootdir", fd)
+	h.Keep("pidfd", fd)
+	proc := path.Join("/proc", fmt.Sprint(c.state.Pid))
+	for name, o := range map[string]struct {
+		path  string
+		flags int
+	}{
+		"rootdir": {path.Join(proc, "root"), unix.O_PATH | unix.O_DIRECTORY},
+		"pidns":   {path.Join(proc, "ns/pid"), unix.O_RDONLY},
+	} {
+		if fd, err = unix.Open(o.path, o.flags|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open %s: %w", o.path, err)
+		}
+		h.Keep(name, fd)
+	}
+	// Had init ended and its number been used again, this would fail.
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+		return ErrNotRunning
+	}
 	return nil
 }

@@ -102,7 +102,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 	if err != nil {
 		return facts, err
 	}
-	facts.Files = map[string]bool{}
+	facts.Files, facts.Procfs = map[string]bool{}, map[string]bool{}
 	for _, m := range config.Mounts {
 		if m.Source == "" {
 			continue
@@ -114,6 +114,10 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 		var st unix.Stat_t
 		if unix.Stat(source, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			facts.Files[source] = true
+		}
+		var fs unix.Statfs_t
+		if path.Clean("/"+m.Destination) == "/proc" && unix.Statfs(source, &fs) == nil {
+			facts.Procfs[source] = fs.Type == unix.PROC_SUPER_MAGIC
 		}
 	}
 	facts.Resolved = resolveDestinations(config, o.Rootfs)

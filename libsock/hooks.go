@@ -48,7 +48,7 @@ func (c *Container) runStartHooks(pidfd int) error {
 	if c.state.Hooks == nil {
 		return nil
 	}
-	join := plan.Join{Flags: c.state.Namespaces, Root: true}
+	join := plan.Join{Flags: c.state.Namespaces, Root: c.state.Chroot}
 	return c.runHooks("startContainer", c.state.Hooks.StartContainer, join, pidfd, "created", c.state.Process)
 }
 
@@ -101,7 +101,7 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		return err
 	}
 	defer unix.Close(output)
-	h := &host.Host{PID: c.state.Pid}
+	h := &host.Host{}
 	h.Keep(plan.FDHookInput, input)
 	keep, err := unix.FcntlInt(uintptr(output), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

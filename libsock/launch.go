@@ -28,6 +28,10 @@ func launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
 	if err := h.Do(p.Host); err != nil {
 		return nil, err
 	}
+	// The child inherits this: from its first moment on nobody in the container's namespaces can look into it, proc(5).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("make this process undumpable: %w", err)
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket to the child: %w", err)

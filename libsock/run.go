@@ -81,7 +81,7 @@ func openTerminal(p *specs.Process, detach bool, path string) (t *terminal, sock
 		return nil, socket, err
 	}
 	if path != "" {
-		return nil, -1, errors.New("cannot use console socket if runc will not detach or allocate tty")
+		return nil, -1, errors.New("cannot use console socket if sock will not detach or allocate tty")
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

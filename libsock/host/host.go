@@ -22,8 +22,6 @@ type Host struct {
 	MadeCgroup bool // set by the step
 	Rootfs     string
 	StateDir   string
-	PIDFD      int // init of the container that is joined, or -1
-	PID        int
 
 	fds map[string]int
 }
@@ -260,21 +258,17 @@ func (h *Host) modeOf(name string) (string, bool) {
 }
 
 func (h *Host) openNamespace(a plan.OpenNamespace) error {
-	name := a.Path
-	if name == "" {
-		name = fmt.Sprintf("/proc/%d/ns/pid", h.PID)
-	}
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(a.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	h.Keep(a.Out, fd)
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil {
-		return fmt.Errorf("%s is not a namespace", name)
+		return fmt.Errorf("%s is not a namespace", a.Path)
 	}
 	if kind != a.Flag {
-		return fmt.Errorf("%s is a namespace of another type", name)
+		return fmt.Errorf("%s is a namespace of another type", a.Path)
 	}
 	return nil
 }

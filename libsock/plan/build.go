@@ -168,7 +168,7 @@ func (b *builder) openGate() {
 // plan with very many mounts opened above the last few is named one by one.
 func (b *builder) keepOnly() []stub.Instr {
 	ops := []stub.Instr{closeRange(uint(3+b.opt.PreserveFDs), uint(b.high()-1))}
-	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotMaster, slotSlave} {
+	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotSlave} {
 		ops = append(ops, unless(closeFD(stub.Value(slot)), "", unix.EBADF))
 	}
 	if b.usesProc() {

@@ -16,21 +16,33 @@ func (b *builder) console() {
 	}
 	b.pty()
 	b.consoleSize(b.spec.Process)
-	if b.ownsDev() {
-		dev, target, tty := stub.Value(slotDev), stub.Value(slotT), stub.Value(slotM)
+	b.showConsole()
+	b.sendMaster()
+}
+
+// showConsole binds the pty over /dev/console, which must be that file and no link (CVE-2025-52565). In a /dev that is
+// the host's it is not made where it is missing.
+func (b *builder) showConsole() {
+	dev, target, tty := stub.Value(slotDev), stub.Value(slotT), stub.Value(slotM)
+	clone := into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotSlave), empty, stub.Int(cloneFlags)))
+	if !b.ownsDev() {
+		find := openat2(root, "dev/console", unix.O_PATH, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+		find.Tries = resolveTries
+		b.line(Note{From: "process.terminal", Does: "mount the pty on /dev/console, if it exists", Hand: "mount --bind /dev/pts/0 /dev/console"},
+			unless(into(slotT, find), stub.End, unix.ENOENT),
+			clone, moveMount(tty, target), closeFD(tty), closeFD(target))
+	} else {
 		b.line(Note{From: "process.terminal", Does: "mount the pty on /dev/console", Hand: "mount --bind /dev/pts/0 /dev/console"},
 			unless(sys(unix.SYS_MKNODAT, dev, stub.Text("console"), stub.Int(unix.S_IFREG|0o666), zero), "", unix.EEXIST),
 			into(slotT, openat2(dev, "console", unix.O_PATH, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)),
-			into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotSlave), empty, stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))),
-			moveMount(tty, target), closeFD(tty), closeFD(target))
+			clone, moveMount(tty, target), closeFD(tty), closeFD(target))
 	}
-	b.sendMaster()
 }
 
 // pty opens a new pair.
 func (b *builder) pty() {
 	from := "process.terminal"
-	if b.hasDevpts() {
+	if b.devpts {
 		// The pty comes from the devpts that was just made, not from what the image or a volume shows (CVE-2025-52565).
 		b.line(Note{From: from, Does: "open a pty in /dev/pts"},
 			b.openPTY(sys(unix.SYS_OPENAT, stub.Value(slotDevpts), stub.Text("ptmx"), stub.Int(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC), zero))...)
@@ -38,16 +50,6 @@ func (b *builder) pty() {
 		b.line(Note{From: from, Does: "open a pty at /dev/ptmx"},
 			b.openPTY(openat2(root, "dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0, unix.RESOLVE_IN_ROOT))...)
 	}
-}
-
-// hasDevpts says whether one of the container's own mounts is a devpts at /dev/pts.
-func (b *builder) hasDevpts() bool {
-	for _, m := range b.spec.Mounts {
-		if m.Type == "devpts" && inRoot(m.Destination) == "dev/pts" {
-			return true
-		}
-	}
-	return false
 }
 
 // openPTY opens a multiplexer, unlocks the pair and opens the slave through the master: no path is involved, ioctl_tty(2).

@@ -69,7 +69,8 @@ func (b *builder) devices() {
 			unless(sys(unix.SYS_SYMLINKAT, stub.Text(l[0]), dev, stub.Text(l[1])), "", unix.EEXIST))
 	}
 	b.line(Note{Does: "link /dev/ptmx", Hand: "ln -s pts/ptmx rootfs/dev/ptmx"},
-		unless(sys(unix.SYS_UNLINKAT, dev, stub.Text("ptmx"), zero), "", unix.ENOENT),
+		unless(sys(unix.SYS_UNLINKAT, dev, stub.Text("ptmx"), zero), "", unix.ENOENT, unix.EISDIR),
+		unless(sys(unix.SYS_UNLINKAT, dev, stub.Text("ptmx"), stub.Int(unix.AT_REMOVEDIR)), "", unix.ENOENT, unix.ENOTDIR),
 		sys(unix.SYS_SYMLINKAT, stub.Text("pts/ptmx"), dev, stub.Text("ptmx")))
 }
 

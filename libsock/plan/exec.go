@@ -13,13 +13,14 @@ import (
 // Join says what of a running container a process enters.
 type Join struct {
 	Flags int  // CLONE_NEW* of the namespaces that differ from the caller's
-	Root  bool // enter its root directory, too: everyone but hooks that run before the root is changed
+	Root  bool // enter its root directory, too: where it is not that of its mount namespace
 }
 
-// BuildExec plans a process that joins a container, with the descriptors "pidfd" and "rootdir" of its init. Errors name
-// the path in the process's JSON.
-func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, error) {
-	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, opt: opt, facts: facts, plan: &Plan{}}
+// BuildExec plans a process that joins a container, with the descriptors "pidfd", "pidns" and "rootdir" of its init, and
+// the container's personality. Errors name the path in the process's JSON.
+func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join, opt Options, facts Facts) (*Plan, error) {
+	config := &specs.Spec{Process: p, Linux: &specs.Linux{Personality: personality}}
+	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	b.seal()
 	if a := p.ExecCPUAffinity; a != nil {
 		if err := b.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
@@ -53,8 +54,7 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 // join enters the container's namespaces in one call, setns(2) with a pidfd (Linux 5.8), and its root.
 func (b *builder) join(j Join) {
 	if j.Flags&unix.CLONE_NEWPID != 0 {
-		b.step(Note{Does: "open the container's PID namespace"}, OpenNamespace{Out: "ns.pid", Flag: unix.CLONE_NEWPID})
-		b.plan.Clone.PID = "ns.pid"
+		b.plan.Clone.PID = fdPIDNamespace
 	}
 	var ops []stub.Instr
 	if flags := j.Flags &^ unix.CLONE_NEWPID; flags != 0 {

@@ -31,6 +31,9 @@ func (b *builder) mounts() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
+		if err := b.checkProc(from, m, o); err != nil {
+			return err
+		}
 		if o.Set&unix.MOUNT_ATTR_RDONLY != 0 && b.locksLate(i) {
 			o.Set &^= unix.MOUNT_ATTR_RDONLY
 			o.SuperFlags = without(o.SuperFlags, "ro")
@@ -42,16 +45,45 @@ func (b *builder) mounts() error {
 			err = b.bind(from, m, o)
 		case m.Type == "cgroup" || m.Type == "cgroup2" && b.facts.Cgroup.Unified:
 			err = b.cgroupMount(from, m, o)
-		case m.Type == "proc" || m.Type == "sysfs" || m.Type == "mqueue" || m.Type == "devpts" || m.Type == "cgroup2":
-			b.namespaced(from, m, o)
+		case slices.Contains(namespacedTypes, m.Type):
+			err = b.namespaced(from, m, o)
 		default:
-			b.detached(from, i, m, o)
+			err = b.detached(from, i, m, o)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// harmlessInProc are the files of /proc that container tools (lxcfs) cover with their own: they only tell something.
+var harmlessInProc = []string{
+	"proc/cpuinfo", "proc/diskstats", "proc/meminfo", "proc/stat", "proc/swaps", "proc/uptime", "proc/loadavg", "proc/slabinfo",
+	"proc/net/dev", "proc/sys/kernel/ns_last_pid", "proc/sys/crypto/fips_enabled",
+}
+
+// checkProc refuses to cover /proc, or what is in it, with anything but a procfs: the container's own or, in a PID
+// namespace that it shares, its owner's. Labels and limits are written there (CVE-2019-16884).
+func (b *builder) checkProc(from string, m specs.Mount, o spec.MountOptions) error {
+	destination := inRoot(m.Destination)
+	switch {
+	case destination == "proc" && (m.Type == "proc" || o.Remount || o.Bind && b.facts.Procfs[b.source(m)]):
+		return nil
+	case destination == "proc":
+		return fmt.Errorf("%s: %q cannot be mounted because it is not of type proc", from, m.Destination)
+	case strings.HasPrefix(destination, "proc/") && !o.Remount && !slices.Contains(harmlessInProc, destination):
+		return fmt.Errorf("%s: %q cannot be mounted because it is inside /proc", from, m.Destination)
+	}
+	return nil
+}
+
+// source is a bind's source; a relative one is in the bundle.
+func (b *builder) source(m specs.Mount) string {
+	if path.IsAbs(m.Source) {
+		return m.Source
+	}
+	return path.Join(b.opt.Bundle, m.Source)
 }
 
 // locksLate says whether mount i must stay writable until the end although it is read-only: a tmpfs, in which the mount
@@ -77,8 +109,13 @@ func without(list []string, word string) []string {
 
 // remount changes what an earlier mount, or the root file system, has at the destination.
 func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
-	target := stub.Value(slotT)
+	target, fs := stub.Value(slotT), stub.Value(slotS)
 	ops := []stub.Instr{lookup(slotT, inRoot(m.Destination), 0)}
+	if len(o.SuperFlags)+len(o.Data) > 0 {
+		ops = append(ops, into(slotS, sys(unix.SYS_FSPICK, target, empty, stub.Int(unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH))))
+		ops = append(ops, configure(fs, o.SuperFlags, o.Data)...)
+		ops = append(ops, sys(unix.SYS_FSCONFIG, fs, stub.Int(unix.FSCONFIG_CMD_RECONFIGURE), zero, zero, zero), closeFD(fs))
+	}
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(target, a))
 	}
@@ -131,10 +168,7 @@ func attrs(o spec.MountOptions) []Attr {
 }
 
 func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
-	source := m.Source
-	if !path.IsAbs(source) {
-		source = path.Join(b.opt.Bundle, source)
-	}
+	source := b.source(m)
 	act := CloneTree{Out: from, Path: source, Recursive: o.Recursive, Attrs: append(b.treePropagation(), attrs(o)...)}
 	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", UIDs: m.UIDMappings, GIDs: m.GIDMappings}
@@ -147,23 +181,27 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 }
 
 // detached plans a file system that the parent can make by itself: tmpfs, overlay, a disk.
-func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOptions) {
+func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOptions) error {
 	act := NewMount{Out: from, Type: m.Type, Source: m.Source, Super: o.SuperFlags, Options: o.Data, Attrs: o.Set}
 	if act.Source == "" {
 		act.Source = m.Type // /proc/mounts must not show an empty field
 	}
 	o.Set, o.Clear = 0, 0
-	act.After = append(b.treePropagation()[:0:0], attrs(o)...)
+	act.After = attrs(o)
 	if m.Type == "tmpfs" {
 		if !b.underMount(i) && !hasOption(o.Data, "mode") {
 			act.ModeOf = inRoot(m.Destination)
 		}
 		if o.TmpCopyUp {
+			if b.underMount(i) {
+				return fmt.Errorf("%s.options: tmpcopyup of %s, which is on another mount, is not supported", from, m.Destination)
+			}
 			act.CopyUp = inRoot(m.Destination)
 		}
 	}
 	b.step(Note{From: from, Does: "make a detached " + m.Type, Fast: FastDetached}, act)
 	b.place(from, m.Destination, false, stub.FD(from), handMount(m))
+	return nil
 }
 
 func hasOption(options []string, key string) bool {
@@ -186,8 +224,22 @@ func (b *builder) underMount(i int) bool {
 	return false
 }
 
+// namespacedTypes are the file systems that belong to a namespace of their maker's: PID, IPC, cgroup, or network.
+var namespacedTypes = []string{
+	"proc", "sysfs", "mqueue", "devpts", "cgroup2",
+	"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "rpc_pipefs", "nfsd",
+}
+
+// longestOption is what fsconfig(2) takes of a string, without its NUL.
+const longestOption = 255
+
 // namespaced plans a file system that shows one of the container's namespaces, so that the child must make it.
-func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) {
+func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) error {
+	for _, option := range o.Data {
+		if key, value, _ := strings.Cut(option, "="); len(value) > longestOption {
+			return fmt.Errorf("%s.options: %s is longer than the %d bytes that fsconfig takes", from, key, longestOption)
+		}
+	}
 	source := m.Source
 	if source == "" {
 		source = m.Type
@@ -197,13 +249,15 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) {
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(stub.Value(slotM), a))
 	}
-	if m.Type == "devpts" && inRoot(m.Destination) == "dev/pts" && b.spec.Process.Terminal {
+	if m.Type == "devpts" && inRoot(m.Destination) == "dev/pts" && b.opt.Console {
+		b.devpts = true
 		ops = append(ops, into(slotDevpts, sys(unix.SYS_FCNTL, stub.Value(slotM), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))))
 	}
 	b.place(from, m.Destination, false, stub.Value(slotM), handMount(m), ops...)
 	if m.Type == "proc" || m.Type == "sysfs" {
 		b.ordinaryDirectory(m)
 	}
+	return nil
 }
 
 // ordinaryDirectory has the last line refuse links in the destination: what other lines write to, or show read-only, must
@@ -227,26 +281,21 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 	if b.facts.Cgroup.None {
 		return fmt.Errorf("%s: the container has no cgroup to show", from)
 	}
-	own := b.hasNew(specs.CgroupNamespace)
-	source := m.Source
-	if source == "" {
-		source = "cgroup"
+	own := b.has(specs.CgroupNamespace)
+	if len(o.Data) > 0 && !(own && b.facts.Cgroup.Unified) {
+		return fmt.Errorf("%s.options: %q is no option of a cgroup mount", from, o.Data[0])
 	}
 	if b.facts.Cgroup.Unified {
 		if own {
 			m.Type = "cgroup2"
-			b.namespaced(from, m, o)
-			return nil
+			return b.namespaced(from, m, o)
 		}
 		mount := b.cloneCgroup(from, b.facts.Cgroup.Mounts[0], o)
 		b.place(from, m.Destination, false, mount, "mount --bind "+b.facts.Cgroup.Mounts[0].Dir+" rootfs"+m.Destination)
 		return nil
 	}
-	// Read-only comes last: the directories have to be made before.
-	tmpfs := NewMount{Out: from, Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}, Attrs: o.Set &^ unix.MOUNT_ATTR_RDONLY}
-	if o.Set&unix.MOUNT_ATTR_RDONLY != 0 {
-		tmpfs.After = []Attr{{Set: unix.MOUNT_ATTR_RDONLY}}
-	}
+	// Its attributes come last: once it is read-only, the directories can't be made any more.
+	tmpfs := NewMount{Out: from, Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}, After: attrs(o)}
 	for _, c := range b.facts.Cgroup.Mounts {
 		tmpfs.Dirs = append(tmpfs.Dirs, c.Name)
 		for _, l := range c.Links {
@@ -263,7 +312,7 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 		mount, ops := stub.Value(slotM), []stub.Instr(nil)
 		if own {
 			n.Hand = "mount -t cgroup -o " + c.Data + " cgroup rootfs" + path.Join(m.Destination, c.Name)
-			ops = newFS(slotM, "cgroup", source, nil, strings.Split(c.Data, ","), o.Set)
+			ops = newFS(slotM, "cgroup", "cgroup", nil, strings.Split(c.Data, ","), o.Set)
 		} else {
 			mount = b.cloneCgroup(from, c, o)
 		}

@@ -116,13 +116,24 @@ func mount(source, target, fstype string, flags uintptr) stub.Instr {
 // newFS opens, configures and creates a file system in the child and leaves its mount in slot m.
 func newFS(m stub.Slot, fstype, source string, super, options []string, attrs uint64) []stub.Instr {
 	fs := stub.Value(slotS)
+	ops := []stub.Instr{
+		into(slotS, sys(unix.SYS_FSOPEN, stub.Text(fstype), stub.Int(unix.FSOPEN_CLOEXEC))),
+		sys(unix.SYS_FSCONFIG, fs, stub.Int(unix.FSCONFIG_SET_STRING), stub.Text("source"), stub.Text(source), zero),
+	}
+	ops = append(ops, configure(fs, super, options)...)
+	return append(ops,
+		sys(unix.SYS_FSCONFIG, fs, stub.Int(unix.FSCONFIG_CMD_CREATE), zero, zero, zero),
+		into(m, sys(unix.SYS_FSMOUNT, fs, stub.Int(unix.FSMOUNT_CLOEXEC), stub.Int(attrs))),
+		closeFD(fs),
+	)
+}
+
+// configure gives a file system context its flags and its options, "key" or "key=value".
+func configure(fs stub.Arg, super, options []string) []stub.Instr {
 	set := func(command int, key, value stub.Arg) stub.Instr {
 		return sys(unix.SYS_FSCONFIG, fs, stub.Int(command), key, value, zero)
 	}
-	ops := []stub.Instr{
-		into(slotS, sys(unix.SYS_FSOPEN, stub.Text(fstype), stub.Int(unix.FSOPEN_CLOEXEC))),
-		set(unix.FSCONFIG_SET_STRING, stub.Text("source"), stub.Text(source)),
-	}
+	var ops []stub.Instr
 	for _, key := range super {
 		ops = append(ops, set(unix.FSCONFIG_SET_FLAG, stub.Text(key), zero))
 	}
@@ -133,11 +144,7 @@ func newFS(m stub.Slot, fstype, source string, super, options []string, attrs ui
 			ops = append(ops, set(unix.FSCONFIG_SET_FLAG, stub.Text(key), zero))
 		}
 	}
-	return append(ops,
-		set(unix.FSCONFIG_CMD_CREATE, zero, zero),
-		into(m, sys(unix.SYS_FSMOUNT, fs, stub.Int(unix.FSMOUNT_CLOEXEC), stub.Int(attrs))),
-		closeFD(fs),
-	)
+	return ops
 }
 
 // resolveTries is how often a path is looked up again after EAGAIN: with RESOLVE_IN_ROOT the kernel gives up a ".." (from

@@ -71,17 +71,16 @@ const (
 
 // Options are what the caller of create or run asks for beside config.json.
 type Options struct {
-	ID           string
-	Bundle       string // absolute
-	Rootfs       string // absolute
-	Gate         bool   // create: the process waits for start; false (run): it executes as soon as it is recorded
-	Pause        bool   // wait for the parent before executing, though there is no gate
-	Console      bool   // the pty's master goes to descriptor "console"
-	NoPivot      bool
-	NoKeyring    bool
-	PreserveFDs  int
-	Profile      string
-	SystemdStyle bool // --systemd-cgroup
+	ID          string
+	Bundle      string // absolute
+	Rootfs      string // absolute
+	Gate        bool   // create: the process waits for start; false (run): it executes as soon as it is recorded
+	Pause       bool   // wait for the parent before executing, though there is no gate
+	Console     bool   // the pty's master goes to descriptor "console"
+	NoPivot     bool
+	NoKeyring   bool
+	PreserveFDs int
+	Profile     string
 }
 
 // Facts are what Build has to know of the host. The zero value is a host that offers nothing beyond the kernel floor.
@@ -89,6 +88,7 @@ type Facts struct {
 	LastCap uint            // the kernel's last capability, /proc/sys/kernel/cap_last_cap
 	Home    string          // HOME for the process's uid, from the container's /etc/passwd
 	Files   map[string]bool // bind sources that are not directories
+	Procfs  map[string]bool // bind sources that are on a procfs
 	// Resolved has the destinations, without their first slash, that lead through links of the image to what does not
 	// exist yet, and where that would be.
 	Resolved map[string]string
@@ -120,16 +120,17 @@ type CgroupMount struct {
 
 // Descriptors that plans name and the launcher provides.
 const (
-	fdSync     = "sync"    // socket to the parent
-	fdState    = "state"   // directory of the container's state
-	fdProc     = "proc"    // the host's procfs
-	fdConsole  = "console" // socket that takes the pty's master
-	fdSpare    = "spare"   // any descriptor that the child may put another in place of
-	fdRoot     = "rootfs"  // detached tree of the root file system
-	fdPIDFD    = "pidfd"   // the container's init process
-	fdRootDir  = "rootdir" // its root directory
-	fdCgroup   = "cgroup"  // cgroup v2 directory
-	cgroupFile = "cgroup."
+	fdSync         = "sync"    // socket to the parent
+	fdState        = "state"   // directory of the container's state
+	fdProc         = "proc"    // the host's procfs
+	fdConsole      = "console" // socket that takes the pty's master
+	fdSpare        = "spare"   // any descriptor that the child may put another in place of
+	fdRoot         = "rootfs"  // detached tree of the root file system
+	fdPIDFD        = "pidfd"   // the container's init process
+	fdRootDir      = "rootdir" // its root directory
+	fdPIDNamespace = "pidns"   // its PID namespace
+	fdCgroup       = "cgroup"  // cgroup v2 directory
+	cgroupFile     = "cgroup."
 )
 
 // Names of files in the state directory.
@@ -164,11 +165,12 @@ const high = 128
 
 // builder collects a plan.
 type builder struct {
-	spec  *specs.Spec
-	opt   Options
-	facts Facts
-	plan  *Plan
-	late  []Line // for just before execve
+	spec   *specs.Spec
+	opt    Options
+	facts  Facts
+	plan   *Plan
+	late   []Line // for just before execve
+	devpts bool   // slotDevpts holds the container's devpts
 }
 
 func (b *builder) step(n Note, do Action) { b.plan.Host = append(b.plan.Host, Step{n, do}) }

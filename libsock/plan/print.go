@@ -71,7 +71,7 @@ func (p *Plan) JSON(w io.Writer) error {
 		Child     []row      `json:"child"`
 		Undo      []Note     `json:"undo"`
 		FastPaths []FastPath `json:"fastPaths"`
-	}{Clone: p.Clone.String(), FastPaths: p.Fast}
+	}{Host: []Note{}, Clone: p.Clone.String(), Child: []row{}, Undo: []Note{}, FastPaths: p.Fast}
 	for _, s := range p.Host {
 		object.Host = append(object.Host, s.Note)
 	}

@@ -255,6 +255,7 @@ func (b *builder) credentials(p *specs.Process) {
 	data := halves(uint32(effective), uint32(permitted), uint32(inheritable), uint32(effective>>32), uint32(permitted>>32), uint32(inheritable>>32))
 	ops = []stub.Instr{
 		sys(unix.SYS_CAPSET, header, data),
+		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero), // new ids have made it fs.suid_dumpable
 		unless(sys(unix.SYS_PRCTL, stub.Int(unix.PR_CAP_AMBIENT), stub.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero), "", unix.EINVAL),
 	}
 	ambient := capabilityMask(caps.Ambient) & known
@@ -307,10 +308,10 @@ func (b *builder) findExecutable(p *specs.Process) {
 		directory := unless(sys(unix.SYS_FACCESSAT, here, stub.Text(file+"/."), zero), stub.End, unix.EPERM, unix.ENOSYS)
 		executable := sys(unix.SYS_FACCESSAT, here, stub.Text(file), stub.Int(unix.X_OK))
 		if len(files) > 1 {
-			executable = unless(executable, next, unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP)
+			executable = unless(executable, next, unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG)
 		}
 		ops = append(ops,
-			at(this, then(unless(directory, isFile, unix.ENOTDIR, unix.EACCES, unix.ENOENT, unix.ENAMETOOLONG), next)),
+			at(this, then(unless(directory, isFile, unix.ENOTDIR, unix.EACCES, unix.ENOENT, unix.ENAMETOOLONG, unix.ELOOP), next)),
 			at(isFile, then(executable, stub.End)))
 	}
 	// Nothing was usable: fail with an errno that no lookup has.
@@ -339,7 +340,7 @@ func (b *builder) execute(p *specs.Process) {
 	for i, file := range files {
 		in := sys(unix.SYS_EXECVE, stub.Text(file), argv, envp)
 		if i < len(files)-1 {
-			in = unless(in, "", unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP)
+			in = unless(in, "", unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG)
 		}
 		ops = append(ops, in)
 	}

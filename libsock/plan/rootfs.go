@@ -36,8 +36,12 @@ func (b *builder) rootfs() error {
 		}
 		b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: "root.path", Does: "unmount " + b.opt.Rootfs}, Unmount: b.opt.Rootfs})
 	}
-	// The top mount is private: otherwise what is mounted on it would appear in its peers, that is, on the host.
-	attrs := append(b.treePropagation(), Attr{Propagation: unix.MS_PRIVATE})
+	// The top mount is private, as in runc: if it were shared, what is mounted on it would appear on the host. As a slave
+	// it would get what the host mounts there, which has to be asked for.
+	attrs := b.treePropagation()
+	if flag, _, _ := spec.Propagation(config.Linux.RootfsPropagation); flag != unix.MS_SLAVE {
+		attrs = append(attrs, Attr{Propagation: unix.MS_PRIVATE})
+	}
 	b.step(Note{From: "root.path", Does: "clone the mount of " + b.opt.Rootfs, Fast: FastDetached},
 		CloneTree{Out: fdRoot, Path: b.opt.Rootfs, Recursive: true, Attrs: attrs})
 	ops := []stub.Instr{

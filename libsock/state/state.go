@@ -39,20 +39,29 @@ type State struct {
 	Created time.Time `json:"created"`
 	UID     int       `json:"uid,omitempty"` // who created it
 
-	Profile     string            `json:"profile"`
-	FastPaths   []plan.FastPath   `json:"fastPaths,omitempty"`
-	Cgroup      *cgroup.Saved     `json:"cgroup,omitempty"`
-	Namespaces  int               `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
-	OwnPIDs     bool              `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
-	Unmount     []string          `json:"unmount,omitempty"`    // mount points on the host that delete takes away
-	Process     *specs.Process    `json:"process,omitempty"`    // config.json's, which may have changed on disk since
-	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-	Listener    *Listener         `json:"listener,omitempty"` // where seccomp listeners go
+	Profile     string                  `json:"profile"`
+	FastPaths   []plan.FastPath         `json:"fastPaths,omitempty"`
+	Cgroup      *cgroup.Saved           `json:"cgroup,omitempty"`
+	Namespaces  int                     `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
+	OwnPIDs     bool                    `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
+	Chroot      bool                    `json:"chroot,omitempty"`     // its root is not that of its mount namespace
+	Unmount     []Mount                 `json:"unmount,omitempty"`    // what delete takes away from the host's mounts
+	NoKeyring   bool                    `json:"noKeyring,omitempty"`
+	Process     *specs.Process          `json:"process,omitempty"` // config.json's, which may have changed on disk since
+	Hooks       *specs.Hooks            `json:"hooks,omitempty"`
+	Annotations map[string]string       `json:"annotations,omitempty"`
+	Listener    *Listener               `json:"listener,omitempty"` // where seccomp listeners go
+	Personality *specs.LinuxPersonality `json:"personality,omitempty"`
 
 	Init `json:"-"`
 
 	inode uint64 // of its directory: a container's identity beyond its ID, which may be used again
+}
+
+// Mount is a mount point on the host, and the ID of the mount that is there without the container, statx(2).
+type Mount struct {
+	Path string `json:"path"`
+	Over uint64 `json:"over"`
 }
 
 // Listener is linux.seccomp's listenerPath and listenerMetadata.
@@ -105,8 +114,11 @@ type Dir struct {
 	fd   int
 }
 
-// tempPrefix marks directories that are not containers: a comma is in no ID.
-const tempPrefix = ",new-"
+// Directories that are not containers, yet or any more: a comma is in no ID.
+const (
+	newPrefix = ",new-"
+	oldPrefix = ",old-"
+)
 
 // Create makes the directory of a new container, with s and the filter, if any, in it, and locks it. It appears with its
 // state or not at all. Errors: ErrExists.
@@ -122,7 +134,7 @@ func Create(root string, s *State, filter *Filter) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
-	temp := filepath.Join(root, fmt.Sprintf("%s%d-%s", tempPrefix, os.Getpid(), s.ID))
+	temp := filepath.Join(root, fmt.Sprintf("%s%d-%s", newPrefix, os.Getpid(), s.ID))
 	if err := unix.Mkdir(temp, 0o700); err != nil {
 		return nil, &fs.PathError{Op: "mkdir", Path: temp, Err: err}
 	}
@@ -279,11 +291,15 @@ func (d *Dir) write(name string, data []byte) error {
 	return nil
 }
 
-// Remove deletes the directory and what is in it, and gives up the lock.
+// Remove deletes the directory and what is in it, and gives up the lock. It disappears as a whole: half a container would
+// be neither there nor gone.
 func (d *Dir) Remove() error {
-	err := os.RemoveAll(d.Path)
-	d.Unlock()
-	return err
+	defer d.Unlock()
+	old := filepath.Join(filepath.Dir(d.Path), fmt.Sprintf("%s%d-%s", oldPrefix, os.Getpid(), filepath.Base(d.Path)))
+	if err := os.Rename(d.Path, old); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
 }
 
 // Read loads the state of a container without its lock. Errors: ErrNotExist.
@@ -383,7 +399,7 @@ func List(root string) ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
+		if strings.HasPrefix(e.Name(), newPrefix) || strings.HasPrefix(e.Name(), oldPrefix) {
 			removeStale(filepath.Join(root, e.Name()))
 		} else if e.IsDir() && CheckID(e.Name()) == nil {
 			ids = append(ids, e.Name())

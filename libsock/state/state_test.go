@@ -209,7 +209,7 @@ func TestHostileDirectories(t *testing.T) {
 
 func TestStaleTemporariesAreRemoved(t *testing.T) {
 	root := t.TempDir()
-	stale, young := filepath.Join(root, tempPrefix+"1-c"), filepath.Join(root, tempPrefix+"2-c")
+	stale, young := filepath.Join(root, newPrefix+"1-c"), filepath.Join(root, newPrefix+"2-c")
 	for _, dir := range []string{stale, young} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)

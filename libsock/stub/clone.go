@@ -154,7 +154,7 @@ func run(p *Program) {
 		}
 		next := int32(-1)
 		for i := uintptr(0); i < maxErrnos; i++ {
-			if *(*uintptr)(unsafe.Add(unsafe.Pointer(&o.errnos), i*8)) == uintptr(errno) {
+			if *(*uint16)(unsafe.Add(unsafe.Pointer(&o.errnos), i*2)) == uint16(errno) {
 				next = *(*int32)(unsafe.Add(unsafe.Pointer(&o.onErrno), i*4))
 				break
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // maxErrnos is how many errnos an instruction can name; fixed, so that op is plain memory.
-const maxErrnos = 6
+const maxErrnos = 8
 
 // op is an instruction in the form that the child reads: no pointers into Go's heap but those that arena keeps alive.
 type op struct {
@@ -20,7 +20,7 @@ type op struct {
 	exact   bool
 	tries   uint8
 	want    uintptr
-	errnos  [maxErrnos]uintptr
+	errnos  [maxErrnos]uint16
 	onErrno [maxErrnos]int32 // where to go on for each of errnos
 	then    int32
 }
@@ -85,7 +85,7 @@ func (c *compiler) line(number int, line []Instr) error {
 		}
 		var err error
 		for j, branch := range in.On {
-			o.errnos[j] = uintptr(branch.Errno)
+			o.errnos[j] = uint16(branch.Errno)
 			if o.onErrno[j], err = target(line, first, i, branch.Label); err != nil {
 				return err
 			}

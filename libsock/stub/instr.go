@@ -82,7 +82,7 @@ type Instr struct {
 	Exact bool
 	Want  int
 
-	// On lists errnos (at most six) that are not failures, and where the program goes on after them.
+	// On lists errnos (at most eight) that are not failures, and where the program goes on after them.
 	On []Branch
 
 	// Then is the label to go on at after success; empty is the next instruction.
