@@ -83,6 +83,9 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		if undone := c.undoCreate(dir, h); undone != nil {
 			r.Log.Warn("clean up after a failed create", "id", o.ID, "error", undone)
 		}
+		if c.state.Pid != 0 { // there was something that hooks may have to clean up, runtime.md "Lifecycle" step 13
+			c.runPoststopHooks()
+		}
 		return nil, nil, fmt.Errorf("unable to start container process: %w", err)
 	}
 	return c, child, nil

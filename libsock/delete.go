@@ -43,6 +43,23 @@ func (c *Container) Delete(force bool) error {
 // stopTimeout is how long killed processes get to end.
 const stopTimeout = 10 * time.Second
 
+// Purge removes what is left under an ID that is no container: a directory without a state. It is no error if there is
+// nothing.
+func (r *Runtime) Purge(id string) error {
+	dir, err := state.Open(r.Root, id)
+	if err == ErrNotExist {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Unlock()
+	if _, err := state.Read(r.Root, id); err != ErrNotExist {
+		return err
+	}
+	return dir.Remove()
+}
+
 // orphanTimeout is how long a child may take to notice that the sock that cloned it was killed.
 const orphanTimeout = 500 * time.Millisecond
 
@@ -103,8 +120,8 @@ func (c *Container) undoCgroup() error {
 		// A child of ours would end by itself, soon.
 		for deadline := time.Now().Add(orphanTimeout); ; time.Sleep(time.Millisecond) {
 			pids, err := group.Pids(true)
-			if err == nil && len(pids) == 0 {
-				break
+			if len(pids) == 0 {
+				break // also where some of its directories were never made
 			}
 			if err != nil || time.Now().After(deadline) {
 				return nil

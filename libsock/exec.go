@@ -21,7 +21,7 @@ type ExecOptions struct {
 	PidFile       string
 	PreserveFDs   int
 	IgnorePaused  bool
-	Cgroup        string // below the container's own
+	Cgroups       map[string]string // cgroups below the container's own, by controller; "" is for all others
 }
 
 // Exec runs a process in the container. It returns the process's exit status, or 0 at once when detached. Errors of the
@@ -156,7 +156,7 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 	if err != nil {
 		return fail(err)
 	}
-	if group, err = group.Sub(o.Cgroup); err != nil {
+	if group, err = group.Sub(o.Cgroups); err != nil {
 		return fail(err)
 	}
 	h.Group = group

@@ -190,7 +190,7 @@ func cgroupFacts(group *cgroup.Group) plan.Cgroup {
 	if group == nil {
 		return plan.Cgroup{None: true}
 	}
-	facts := plan.Cgroup{Unified: group.Unified()}
+	facts := plan.Cgroup{Unified: group.Unified(), Into: group.HasDir()}
 	for _, m := range group.MountSources() {
 		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data})
 	}

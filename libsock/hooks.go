@@ -3,6 +3,8 @@ package libsock
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,7 +93,18 @@ func (c *Container) runHooks(name string, hooks []specs.Hook, join plan.Join, pi
 // runHook executes one hook with the container's state on its standard input and waits for it, for as long as its
 // timeout allows.
 func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status string, p *specs.Process) error {
-	input, err := memoryFile("state", c.hookState(status))
+	pid := c.state.Pid
+	switch {
+	case status == "stopped":
+		pid = 0
+	case join.Flags != 0:
+		inside, err := pidInside(pid)
+		if err != nil {
+			return err
+		}
+		pid = inside
+	}
+	input, err := memoryFile("state", c.hookState(status, pid))
 	if err != nil {
 		return err
 	}
@@ -211,12 +224,23 @@ func quoteOutput(fd int) string {
 	return ": " + strings.TrimSpace(string(buf[:n]))
 }
 
-// hookState is the JSON that hooks read, runtime.md "State".
-func (c *Container) hookState(status string) []byte {
-	pid := c.state.Pid
-	if status == "stopped" {
-		pid = 0
+// pidInside is the process's number in its own PID namespace, which hooks there are told, proc_pid_status(5).
+func pidInside(pid int) (int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
 	}
+	for line := range strings.Lines(string(data)) {
+		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			fields := strings.Fields(numbers)
+			return strconv.Atoi(fields[len(fields)-1])
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no NSpid", pid)
+}
+
+// hookState is the JSON that hooks read, runtime.md "State".
+func (c *Container) hookState(status string, pid int) []byte {
 	data, err := json.Marshal(specs.State{
 		Version: c.state.Version, ID: c.state.ID, Status: specs.ContainerState(status), Pid: pid, Bundle: c.state.Bundle,
 		Annotations: c.state.Annotations,

@@ -118,6 +118,10 @@ func (t *terminal) attach() error {
 	if err := t.receive(); err != nil {
 		return err
 	}
+	// Our own terminal turns a newline into CR LF already.
+	if err := console.ClearONLCR(uintptr(t.fd)); err != nil {
+		return fmt.Errorf("set up the pty: %w", err)
+	}
 	if own, err := console.ConsoleFromFile(os.Stdin); err == nil {
 		t.own = own
 		if err := own.SetRaw(); err != nil {

@@ -28,13 +28,17 @@ if there is none.`,
 			return err
 		}
 		force := ctx.Bool("force")
-		c, err := loadContainer(ctx)
+		r, err := newRuntime(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := r.Load(ctx.Args().First())
 		if err == nil {
 			err = c.Delete(force)
 		}
 		// Engines delete --force what they have deleted already.
 		if force && errors.Is(err, libsock.ErrNotExist) {
-			return nil
+			return r.Purge(ctx.Args().First())
 		}
 		return err
 	},

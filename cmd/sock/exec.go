@@ -48,7 +48,7 @@ status. It exits with 255 if the process can't be executed.`,
 			Usage:   "add the capability `NAME` to the bounding, effective and permitted set",
 		},
 		preserveFDsFlag,
-		&cli.StringSliceFlag{Name: "cgroup", Usage: "put the process into the existing cgroup `PATH` below the container's"},
+		&cli.StringSliceFlag{Name: "cgroup", Usage: "put the process into the existing cgroup `[CONTROLLERS:]PATH` below the container's"},
 		&cli.BoolFlag{Name: "ignore-paused", Usage: "execute also in a paused container", DisableDefaultText: true},
 	},
 	Action: execVerb,
@@ -80,7 +80,7 @@ func execProcess(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	cgroup, err := subCgroup(ctx.StringSlice("cgroup"))
+	cgroups, err := subCgroups(ctx.StringSlice("cgroup"))
 	if err != nil {
 		return 0, err
 	}
@@ -99,7 +99,7 @@ func execProcess(ctx *cli.Context) (int, error) {
 		PidFile:       pidFile,
 		PreserveFDs:   preserve,
 		IgnorePaused:  ctx.Bool("ignore-paused"),
-		Cgroup:        cgroup,
+		Cgroups:       cgroups,
 	})
 }
 
@@ -182,19 +182,20 @@ func setUser(u *specs.User, user string, gids []int64) error {
 	return nil
 }
 
-// subCgroup reads --cgroup: one path below the container's cgroup, the same in all hierarchies.
-func subCgroup(args []string) (string, error) {
+// subCgroups reads --cgroup as runc does: PATH for all hierarchies, or CONTROLLER[,CONTROLLER]:PATH for some of v1.
+func subCgroups(args []string) (map[string]string, error) {
+	paths := map[string]string{}
 	for _, arg := range args {
-		if strings.Contains(arg, ":") {
-			return "", fmt.Errorf("invalid --cgroup argument: %s (a <controller>: prefix is not supported yet)", arg)
+		controllers, path, ok := strings.Cut(arg, ":")
+		if !ok {
+			controllers, path = "", arg
+		}
+		for controller := range strings.SplitSeq(controllers, ",") {
+			if _, twice := paths[controller]; twice || ok && controller == "" {
+				return nil, fmt.Errorf("invalid --cgroup argument: %s", arg)
+			}
+			paths[controller] = path
 		}
 	}
-	switch len(args) {
-	case 0:
-		return "", nil
-	case 1:
-		return args[0], nil
-	default:
-		return "", fmt.Errorf("invalid --cgroup argument(s): only one path can be given, got %q", args)
-	}
+	return paths, nil
 }

@@ -110,21 +110,23 @@ func TestExecProcessFile(t *testing.T) {
 	}
 }
 
-func TestSubCgroup(t *testing.T) {
+func TestSubCgroups(t *testing.T) {
 	tests := []struct {
 		args  string
-		want  string
+		want  map[string]string
 		fails bool
 	}{
-		{"", "", false},
-		{"a/b", "a/b", false},
-		{"a b", "", true},
-		{"memory:a", "", true},
+		{"", map[string]string{}, false},
+		{"a/b", map[string]string{"": "a/b"}, false},
+		{"memory,cpu:a b", map[string]string{"memory": "a", "cpu": "a", "": "b"}, false},
+		{"a b", nil, true},
+		{"memory:a memory:b", nil, true},
+		{":a", nil, true},
 	}
 	for _, tt := range tests {
-		got, err := subCgroup(strings.Fields(tt.args))
-		if got != tt.want || (err != nil) != tt.fails {
-			t.Errorf("subCgroup(%q) = %q, %v", tt.args, got, err)
+		got, err := subCgroups(strings.Fields(tt.args))
+		if !reflect.DeepEqual(got, tt.want) || (err != nil) != tt.fails {
+			t.Errorf("subCgroups(%q) = %q, %v", tt.args, got, err)
 		}
 	}
 }

@@ -80,7 +80,7 @@ _sock_flags() {
 		valued="--bundle -b --id"
 		;;
 	doctor)
-		flags="--help -h"
+		flags="--json --help -h"
 		valued=""
 		;;
 	completion)

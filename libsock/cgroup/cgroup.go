@@ -262,16 +262,25 @@ func (d *dir) checkUnused() error {
 	return nil
 }
 
-// Dir returns an O_PATH descriptor of the v2 cgroup, for CLONE_INTO_CGROUP. The
-// caller closes it. A rootless group that was denied has none: the error then
-// is fs.ErrNotExist.
-func (g *Group) Dir() (int, error) {
-	if g.mode != Unified {
-		return -1, errors.New("open cgroup directory: the host is not in unified mode")
+// HasDir tells whether the group has a directory in the v2 hierarchy.
+func (g *Group) HasDir() bool { return g.v2() != nil }
+
+func (g *Group) v2() *dir {
+	for i := range g.dirs {
+		if g.dirs[i].V2 {
+			return &g.dirs[i]
+		}
 	}
-	d, err := g.main()
-	if err != nil {
-		return -1, err
+	return nil
+}
+
+// Dir returns an O_PATH descriptor of the group's directory in the v2 hierarchy,
+// for CLONE_INTO_CGROUP. The caller closes it. A host without v2, and a rootless
+// group that was denied, have none: the error then is fs.ErrNotExist.
+func (g *Group) Dir() (int, error) {
+	d := g.v2()
+	if d == nil {
+		return -1, fmt.Errorf("container has no cgroup in the v2 hierarchy: %w", fs.ErrNotExist)
 	}
 	fd, err := unix.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -293,6 +302,9 @@ func (g *Group) OpenJoin() (files []int, err error) {
 	}
 	files = make([]int, 0, len(g.dirs))
 	for _, d := range g.dirs {
+		if d.V2 && g.mode != Unified {
+			continue // joined by the clone
+		}
 		fd, err := open(d.path+name, unix.O_WRONLY)
 		if err != nil {
 			for _, fd := range files {
@@ -380,6 +392,8 @@ func (g *Group) MountSources() []MountSource {
 	for _, d := range g.dirs {
 		s := MountSource{Dir: d.path}
 		switch {
+		case d.V2 && g.mode != Unified:
+			continue
 		case g.mode == Unified:
 		case len(d.Controllers) == 0:
 			s.Name, s.Data = d.Name, "none,name="+d.Name

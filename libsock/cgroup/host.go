@@ -75,11 +75,14 @@ type Hierarchy struct {
 	// Controllers are the v1 controllers bound to it. It is empty for a named
 	// hierarchy, and on v2, where they differ from cgroup to cgroup.
 	Controllers []string
+	// V2 tells the one hierarchy of v2, which a hybrid host has beside those of
+	// v1: service managers track processes there.
+	V2 bool
 	// Own is our own cgroup, relative to Mount, with a leading slash.
 	Own string
 }
 
-// Hierarchies returns the mounted v1 hierarchies, or the single one of v2.
+// Hierarchies returns the mounted v1 hierarchies, and that of v2.
 func Hierarchies() ([]Hierarchy, error) { return hierarchiesOf(HostMode()) }
 
 func hierarchiesOf(mode Mode) ([]Hierarchy, error) {
@@ -116,11 +119,15 @@ func hierarchiesOf(mode Mode) ([]Hierarchy, error) {
 // (cgroups(7): ID, controllers, path) where distributions mount it.
 func usualHierarchy(line string, mode Mode) (Hierarchy, bool) {
 	controllers, own, ok := parseMembership(line)
-	if !ok || (len(controllers) == 0) != (mode == Unified) {
+	v2 := len(controllers) == 0
+	if !ok || v2 && mode == Legacy || !v2 && mode == Unified {
 		return Hierarchy{}, false
 	}
-	h := Hierarchy{Name: "unified", Mount: root, Own: own}
-	if mode != Unified {
+	h := Hierarchy{Name: "unified", Mount: root, V2: v2, Own: own}
+	if v2 && mode == Hybrid {
+		h.Mount = root + "/unified"
+	}
+	if !v2 {
 		// Where controllers share a hierarchy, its directory may name them in
 		// another order; then the link of the first one leads to it.
 		name := strings.TrimPrefix(strings.Join(controllers, ","), "name=")
@@ -174,7 +181,7 @@ func searchHierarchies(memberships []string, mountinfo string) []Hierarchy {
 			if len(left) < 6 || len(right) < 3 {
 				continue
 			}
-			h := Hierarchy{Name: "unified", Mount: unescape(left[4])}
+			h := Hierarchy{Name: "unified", Mount: unescape(left[4]), V2: len(controllers) == 0}
 			switch {
 			case len(controllers) == 0 && right[0] == "cgroup2":
 			case len(controllers) > 0 && right[0] == "cgroup" && slices.Contains(strings.Split(right[2], ","), controllers[0]):
@@ -214,7 +221,7 @@ const v1Controllers = " blkio cpu cpuacct cpuset debug devices freezer hugetlb m
 
 // hierarchyOfName rebuilds what a saved state needs to know of a hierarchy.
 func hierarchyOfName(name string) Hierarchy {
-	h := Hierarchy{Name: name}
+	h := Hierarchy{Name: name, V2: name == "unified"}
 	for controller := range strings.SplitSeq(name, ",") {
 		if strings.Contains(v1Controllers, " "+controller+" ") {
 			h.Controllers = append(h.Controllers, controller)

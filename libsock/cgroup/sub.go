@@ -7,16 +7,29 @@ import (
 	"strings"
 )
 
-// Sub is the cgroup at path below g in every hierarchy, which must exist: where exec --cgroup puts a process. An empty
-// path is g itself.
-func (g *Group) Sub(path string) (*Group, error) {
-	if slices.Contains(strings.Split(path, "/"), "..") || strings.ContainsAny(path, "\x00\n") {
-		return nil, fmt.Errorf("bad sub cgroup path: %q", path)
-	}
+// Sub is the cgroup below g where exec --cgroup puts a process; it must exist. paths are relative to g, by controller;
+// the one of "" is for all that have none of their own.
+func (g *Group) Sub(paths map[string]string) (*Group, error) {
 	sub := *g
 	sub.dirs = slices.Clone(g.dirs)
+	used := 0
 	for i := range sub.dirs {
-		sub.dirs[i].path = filepath.Join(sub.dirs[i].path, path)
+		d := &sub.dirs[i]
+		path := paths[""]
+		for _, controller := range append([]string{d.Name}, d.Controllers...) {
+			if own, ok := paths[controller]; ok {
+				path = own
+				used++
+				break
+			}
+		}
+		if slices.Contains(strings.Split(path, "/"), "..") || strings.ContainsAny(path, "\x00\n") {
+			return nil, fmt.Errorf("bad sub cgroup path: %q", path)
+		}
+		d.path = filepath.Join(d.path, path)
+	}
+	if _, all := paths[""]; used == 0 && len(paths) > 0 && !all {
+		return nil, fmt.Errorf("no cgroup hierarchy has one of the controllers of --cgroup")
 	}
 	return &sub, nil
 }

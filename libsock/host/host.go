@@ -290,12 +290,14 @@ func (h *Host) openProc(out string) error {
 }
 
 func (h *Host) joinCgroup() error {
-	if h.Group.Unified() {
+	if h.Group.HasDir() {
 		fd, err := h.Group.Dir()
 		if err != nil {
 			return err
 		}
 		h.Keep("cgroup", fd)
+	}
+	if h.Group.Unified() {
 		return nil
 	}
 	fds, err := h.Group.OpenJoin()

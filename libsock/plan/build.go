@@ -83,8 +83,10 @@ func (b *builder) joinCgroup(from string) {
 		return
 	}
 	b.step(Note{From: from, Does: "open the cgroup for the child", Fast: FastIntoCgroup}, JoinCgroup{})
-	if b.facts.Cgroup.Unified {
+	if b.facts.Cgroup.Into {
 		b.plan.Clone.IntoCgroup = fdCgroup
+	}
+	if b.facts.Cgroup.Unified {
 		return
 	}
 	for _, m := range b.facts.Cgroup.Mounts {

@@ -106,6 +106,7 @@ type Rlimit struct{ Soft, Hard uint64 }
 // Cgroup is what a plan needs to know of the container's cgroup.
 type Cgroup struct {
 	Unified bool
+	Into    bool          // there is a directory in the v2 hierarchy to be born in: also on hybrid hosts
 	None    bool          // no cgroup: rootless without rights on any
 	Mounts  []CgroupMount // one on v2, one for each hierarchy to join on v1
 }

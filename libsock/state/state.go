@@ -309,6 +309,7 @@ func Read(root, id string) (*State, error) {
 	}
 	dir, err := unix.Open(filepath.Join(root, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
+		_, _ = List(root) // removes what a killed command left of it
 		return nil, ErrNotExist
 	}
 	if err != nil {
@@ -400,7 +401,7 @@ func List(root string) ([]string, error) {
 	var ids []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), newPrefix) || strings.HasPrefix(e.Name(), oldPrefix) {
-			removeStale(filepath.Join(root, e.Name()))
+			removeStale(root, e.Name())
 		} else if e.IsDir() && CheckID(e.Name()) == nil {
 			ids = append(ids, e.Name())
 		}
@@ -409,18 +410,15 @@ func List(root string) ([]string, error) {
 	return ids, nil
 }
 
-// removeStale removes a temporary directory that nobody holds the lock of and that had time to get one.
-func removeStale(path string) {
-	info, err := os.Lstat(path)
-	if err != nil || time.Since(info.ModTime()) < time.Minute {
-		return
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// removeStale removes a temporary directory whose maker is dead.
+func removeStale(root, name string) {
+	number, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(name, newPrefix), oldPrefix), "-")
+	pid, err := strconv.Atoi(number)
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		_ = os.RemoveAll(path)
+	if status, _, err := stat(pid); err == nil && status != 'Z' && status != 'X' {
+		return // or its number is somebody else's by now: then another time
 	}
+	_ = os.RemoveAll(filepath.Join(root, name))
 }

@@ -1,7 +1,9 @@
 package state
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -209,24 +211,27 @@ func TestHostileDirectories(t *testing.T) {
 
 func TestStaleTemporariesAreRemoved(t *testing.T) {
 	root := t.TempDir()
-	stale, young := filepath.Join(root, newPrefix+"1-c"), filepath.Join(root, newPrefix+"2-c")
-	for _, dir := range []string{stale, young} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(stale, old, old); err != nil {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if ids, err := List(root); err != nil || len(ids) != 0 {
-		t.Errorf("%q, %v", ids, err)
-	}
-	if _, err := os.Stat(stale); !os.IsNotExist(err) {
-		t.Error("the stale one is still there")
-	}
-	if _, err := os.Stat(young); err != nil {
-		t.Error("one that may still become a container was removed")
+	for _, prefix := range []string{newPrefix, oldPrefix} {
+		stale := filepath.Join(root, fmt.Sprintf("%s%d-c", prefix, dead.Process.Pid))
+		ours := filepath.Join(root, fmt.Sprintf("%s%d-c", prefix, os.Getpid()))
+		for _, dir := range []string{stale, ours} {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Read(root, "c"); err != ErrNotExist {
+			t.Errorf("read: %v", err)
+		}
+		if _, err := os.Stat(stale); !os.IsNotExist(err) {
+			t.Errorf("%s is still there", stale)
+		}
+		if _, err := os.Stat(ours); err != nil {
+			t.Errorf("one that may still become a container was removed: %v", err)
+		}
 	}
 }
 
