@@ -210,7 +210,8 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 		}
 		return c.executed(child)
 	}
-	return nil
+	// The socket closes when the child has nothing left to do but to read its gate.
+	return c.executed(child)
 }
 
 // executed waits for the proof that the child's execve succeeded: its end of the socket is closed without a word.

@@ -1,7 +1,6 @@
 package libsock
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
 // The hooks of a container's life, in the order and with the consequences of runtime.md "Lifecycle" and config.md
@@ -241,7 +241,7 @@ func pidInside(pid int) (int, error) {
 
 // hookState is the JSON that hooks read, runtime.md "State".
 func (c *Container) hookState(status string, pid int) []byte {
-	data, err := json.Marshal(specs.State{
+	data, err := coldjson.Append(nil, specs.State{
 		Version: c.state.Version, ID: c.state.ID, Status: specs.ContainerState(status), Pid: pid, Bundle: c.state.Bundle,
 		Annotations: c.state.Annotations,
 	})

@@ -42,7 +42,7 @@ func testGroup(t testing.TB) *Group {
 func testGroupV2(t testing.TB) *Group {
 	t.Helper()
 	needRoot(t)
-	h := Hierarchy{Name: "unified", Mount: root, Own: "/"}
+	h := Hierarchy{Name: "unified", Mount: root, V2: true, Own: "/"}
 	switch HostMode() {
 	case Legacy:
 		t.Skip("no cgroup v2 is mounted")
@@ -391,7 +391,7 @@ func TestMountSources(t *testing.T) {
 	if got := fmt.Sprint(g.MountSources()); got != want {
 		t.Errorf("v1: %s, want %s", got, want)
 	}
-	g = &Group{mode: Unified, dirs: []dir{{Hierarchy: Hierarchy{Name: "unified"}, path: "/u"}}}
+	g = &Group{mode: Unified, dirs: []dir{{Hierarchy: Hierarchy{Name: "unified", V2: true}, path: "/u"}}}
 	if got, want := fmt.Sprint(g.MountSources()), "[{ [] /u }]"; got != want {
 		t.Errorf("v2: %s, want %s", got, want)
 	}

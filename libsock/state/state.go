@@ -6,7 +6,6 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
 // ErrNotExist is the error for an unknown ID; the text is what clients of runc match.
@@ -130,7 +130,7 @@ func Create(root string, s *State, filter *Filter) (*Dir, error) {
 	if _, err := os.Lstat(final); err == nil {
 		return nil, ErrExists
 	}
-	data, err := json.Marshal(s)
+	data, err := coldjson.Append(nil, s)
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
@@ -324,7 +324,7 @@ func Read(root, id string) (*State, error) {
 		return nil, fmt.Errorf("read state of container %s: %w", id, err)
 	}
 	s := &State{}
-	if err := json.Unmarshal(data, s); err != nil {
+	if err := coldjson.Unmarshal(data, s); err != nil {
 		return nil, fmt.Errorf("read state of container %s: %w", id, err)
 	}
 	if s.ID != id {

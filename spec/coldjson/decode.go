@@ -5,8 +5,8 @@
 // looks at the tag of a field when it meets the field, and reads the text in one pass.
 //
 // It knows what config.json and sock's own files are made of: structs and embedded structs, pointers, slices, maps with
-// string keys, strings, integers, booleans, interface{}, types that are (un)marshalers of JSON or text, and the option
-// omitempty. Floats are read but not written. Other types and options are refused, []byte in particular.
+// string keys, strings, numbers, booleans, interface{}, types that are (un)marshalers of JSON or text, and the option
+// omitempty. Other types and options are refused, []byte in particular.
 package coldjson
 
 import (
@@ -27,7 +27,8 @@ type (
 // and else without regard to case, unknown keys are ignored, the last of equal keys wins or is merged, null leaves what
 // can't be nil as it is. The text must be a single value nested at most 10000 deep.
 //
-// Errors are of type *Error and say where in data they are. After an error the content of v is unspecified.
+// The strings in v share the memory of one copy of data. Errors are of type *Error and say where in data they are. After
+// an error the content of v is unspecified.
 func Unmarshal(data []byte, v any) error {
 	p := reflect.ValueOf(v)
 	if p.Kind() != reflect.Pointer || p.IsNil() {
@@ -39,18 +40,13 @@ func Unmarshal(data []byte, v any) error {
 		err = d.end()
 	} else if !err.syntax {
 		// Whether the text is JSON at all is the first thing to know.
-		s := scanner{text: d.text}
-		syntaxErr := s.skip()
-		if syntaxErr == nil {
-			syntaxErr = s.end()
-		}
-		if syntaxErr != nil {
+		whole := scanner{text: d.text}
+		if syntaxErr := whole.document(); syntaxErr != nil {
 			err = syntaxErr
 		}
 	}
 	if err != nil {
-		err.locate(d.text)
-		return err
+		return err.in(data)
 	}
 	return nil
 }
@@ -243,17 +239,19 @@ func (d *decoder) any() (any, *Error) {
 	switch d.next() {
 	case '{':
 		m := map[string]any{}
-		return m, d.members(func(key string) (err *Error) {
+		err := d.members(func(key string) (err *Error) {
 			m[key], err = d.any()
 			return err
 		})
+		return m, err
 	case '[':
 		list := []any{}
-		return list, d.elements(func(int) *Error {
+		err := d.elements(func(int) *Error {
 			x, err := d.any()
 			list = append(list, x)
 			return err
 		})
+		return list, err
 	case '"':
 		return d.string()
 	}

@@ -1,9 +1,11 @@
 package coldjson
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -11,14 +13,18 @@ import (
 	"unicode/utf8"
 )
 
-// Append appends v to dst as json.Marshal writes it. It fails where a method of v does, or v contains itself.
+// Append appends v to dst as json.Marshal writes it. It fails where a method of v does, v contains itself,
+// or a number is infinite or none.
 func Append(dst []byte, v any) ([]byte, error) {
-	e := encoder{dst: dst}
+	e := encoder{dst: slices.Grow(dst, 4096)} // Growing byte by byte would touch a page for each size.
 	if err := e.value(reflect.ValueOf(v)); err != nil {
 		return dst, err
 	}
 	return e.dst, nil
 }
+
+// maxWriteDepth is enough for all that can be read: pointers and interfaces count, too.
+const maxWriteDepth = 4 * maxDepth
 
 type encoder struct {
 	dst   []byte
@@ -26,12 +32,18 @@ type encoder struct {
 }
 
 func (e *encoder) value(v reflect.Value) error {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		if e.depth++; e.depth > maxDepth {
-			return errors.New("write JSON: nested too deep")
-		}
-		defer func() { e.depth-- }()
-		v = v.Elem()
+	// Pointers may lead back to where they came from.
+	if e.depth++; e.depth > maxWriteDepth {
+		return errors.New("write JSON: nested too deep")
+	}
+	err := e.anyKind(v)
+	e.depth--
+	return err
+}
+
+func (e *encoder) anyKind(v reflect.Value) error {
+	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		return e.value(v.Elem())
 	}
 	if !v.IsValid() {
 		e.dst = append(e.dst, "null"...)
@@ -58,6 +70,8 @@ func (e *encoder) value(v reflect.Value) error {
 		e.dst = strconv.AppendInt(e.dst, v.Int(), 10)
 	case v.CanUint():
 		e.dst = strconv.AppendUint(e.dst, v.Uint(), 10)
+	case v.CanFloat():
+		return e.float(v)
 	case k == reflect.String:
 		e.string(v.String())
 	case k == reflect.Struct:
@@ -158,20 +172,34 @@ func (e *encoder) array(v reflect.Value) error {
 	return nil
 }
 
+// float writes a number as JavaScript does: with an exponent only if it is very small or large.
+func (e *encoder) float(v reflect.Value) error {
+	f, bits := v.Float(), v.Type().Bits()
+	if math.IsInf(f, 0) || math.IsNaN(f) {
+		return fmt.Errorf("write JSON: no number is %v", f)
+	}
+	small, large := 1e-6, 1e21
+	if bits == 32 {
+		small, large = float64(float32(small)), float64(float32(large))
+	}
+	if abs := math.Abs(f); abs == 0 || abs >= small && abs < large {
+		e.dst = strconv.AppendFloat(e.dst, f, 'f', -1, bits)
+		return nil
+	}
+	number := strconv.FormatFloat(f, 'e', -1, bits)
+	e.dst = append(e.dst, strings.Replace(number, "e-0", "e-", 1)...) // e-07, but never e+07
+	return nil
+}
+
 // marshalJSON writes what m makes of itself, without white space between its tokens.
 func (e *encoder) marshalJSON(m marshaler) error {
 	data, err := m.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("write %T as JSON: %w", m, err)
 	}
-	s := scanner{text: string(data)}
-	invalid := s.skip()
-	if invalid == nil {
-		invalid = s.end()
-	}
-	if invalid != nil {
-		invalid.locate(s.text)
-		return fmt.Errorf("write %T as JSON: %w", m, invalid)
+	whole := scanner{text: string(data)}
+	if invalid := whole.document(); invalid != nil {
+		return fmt.Errorf("write %T as JSON: %w", m, invalid.in(data))
 	}
 	quoted := false
 	for i := 0; i < len(data); i++ {
@@ -185,7 +213,15 @@ func (e *encoder) marshalJSON(m marshaler) error {
 		case !quoted && c <= ' ':
 			continue
 		}
-		i += e.rune(s.text[i:]) - 1
+		switch {
+		case isHTML(data[i]):
+			e.escape(data[i])
+		case bytes.HasPrefix(data[i:], []byte("\u2028")), bytes.HasPrefix(data[i:], []byte("\u2029")):
+			i += 2
+			e.separator(data[i])
+		default:
+			e.dst = append(e.dst, data[i])
+		}
 	}
 	return nil
 }
@@ -202,44 +238,48 @@ func (e *encoder) marshalText(m encoding.TextMarshaler) error {
 // string writes a string. What is not UTF-8 becomes U+FFFD.
 func (e *encoder) string(s string) {
 	e.dst = append(e.dst, '"')
+	done := 0
 	for i := 0; i < len(s); {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' {
+		c, size := s[i], 1
+		special := c < ' ' || c == '"' || c == '\\' || isHTML(c)
+		var r rune
+		if c >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(s[i:])
+			special = r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029'
+		}
+		i += size
+		if !special {
+			continue
+		}
+		e.dst = append(e.dst, s[done:i-size]...)
+		done = i
+		switch {
+		case c < utf8.RuneSelf:
 			e.escape(c)
-			i++
-		} else if r, size := utf8.DecodeRuneInString(s[i:]); c >= utf8.RuneSelf && r == utf8.RuneError && size == 1 {
+		case r == utf8.RuneError:
 			e.dst = append(e.dst, `\ufffd`...)
-			i++
-		} else {
-			i += e.rune(s[i:])
+		default:
+			e.separator(s[i-1])
 		}
 	}
-	e.dst = append(e.dst, '"')
+	e.dst = append(append(e.dst, s[done:]...), '"')
 }
 
-// rune writes the first byte of s, or more if they are one of the characters that encoding/json keeps from HTML and
-// JavaScript. It returns how many.
-func (e *encoder) rune(s string) int {
-	switch c := s[0]; {
-	case c == '<', c == '>', c == '&':
-		e.escape(c)
-	case strings.HasPrefix(s, "\u2028"):
-		e.dst = append(e.dst, `\u2028`...)
-		return len("\u2028")
-	case strings.HasPrefix(s, "\u2029"):
-		e.dst = append(e.dst, `\u2029`...)
-		return len("\u2029")
-	default:
-		e.dst = append(e.dst, c)
-	}
-	return 1
-}
+// isHTML reports whether encoding/json escapes c to keep it from HTML.
+func isHTML(c byte) bool { return c == '<' || c == '>' || c == '&' }
+
+const hexDigits = "0123456789abcdef"
 
 // escape writes an ASCII character with a backslash.
 func (e *encoder) escape(c byte) {
-	const hex = "0123456789abcdef"
-	if i := strings.IndexByte(meanings, c); i >= 0 && c != '/' {
+	if i := strings.IndexByte(meanings, c); i >= 0 {
 		e.dst = append(e.dst, '\\', letters[i])
 	} else {
-		e.dst = append(e.dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+		e.dst = append(e.dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
 	}
+}
+
+// separator writes U+2028 or U+2029, which once ended a line of JavaScript, given its last byte in UTF-8.
+func (e *encoder) separator(last byte) {
+	e.dst = append(e.dst, '\\', 'u', '2', '0', '2', hexDigits[last&0xf])
 }

@@ -1,7 +1,9 @@
 package coldjson
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -13,8 +15,9 @@ type Error struct {
 	Path         string // of the bad value, such as mounts[3].options[1]; empty where the text isn't JSON and for all of it
 	Err          error
 
-	offset int  // what Line and Column stand for
-	syntax bool // the text isn't JSON
+	offset int      // what Line and Column stand for
+	steps  []string // of Path, the innermost first
+	syntax bool     // the text isn't JSON
 }
 
 // Error begins with line and column, so that a file's name and a colon can be put before it.
@@ -27,40 +30,38 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// locate finds line and column in the text.
-func (e *Error) locate(text string) {
-	before := text[:max(e.offset, 0)]
-	e.Line = 1 + strings.Count(before, "\n")
-	e.Column = len(before) - strings.LastIndexByte(before, '\n')
+// Position returns the line and the column of the byte at offset, counted from 1, the column in bytes.
+func Position(data []byte, offset int) (line, column int) {
+	before := data[:max(offset, 0)]
+	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-// inMember puts key before the path: what is wrong is in the member of an object.
+// inMember says that what is wrong is in the member of an object.
 func (e *Error) inMember(key string) *Error {
-	if e.syntax {
-		return e
-	}
-	if key == "" || strings.ContainsFunc(key, isSpecial) {
-		e.Path = "[" + strconv.Quote(key) + "]" + e.dotted()
-	} else {
-		e.Path = key + e.dotted()
+	switch {
+	case e.syntax:
+	case key == "" || strings.ContainsFunc(key, isSpecial):
+		e.steps = append(e.steps, "["+strconv.Quote(key)+"]")
+	default:
+		e.steps = append(e.steps, "."+key)
 	}
 	return e
 }
 
-// inElement puts the index before the path: what is wrong is in the element of an array.
+// inElement says that what is wrong is in the element of an array.
 func (e *Error) inElement(i int) *Error {
 	if !e.syntax {
-		e.Path = "[" + strconv.Itoa(i) + "]" + e.dotted()
+		e.steps = append(e.steps, "["+strconv.Itoa(i)+"]")
 	}
 	return e
 }
 
-// dotted is the path as it continues another.
-func (e *Error) dotted() string {
-	if e.Path == "" || e.Path[0] == '[' {
-		return e.Path
-	}
-	return "." + e.Path
+// in fills in what is known once the whole of data was left.
+func (e *Error) in(data []byte) *Error {
+	e.Line, e.Column = Position(data, e.offset)
+	slices.Reverse(e.steps)
+	e.Path = strings.TrimPrefix(strings.Join(e.steps, ""), ".")
+	return e
 }
 
 // isSpecial reports whether a key with r in it must be quoted in a JSON path.

@@ -1,6 +1,7 @@
 package coldjson
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,6 +29,14 @@ func (s *scanner) next() byte {
 		}
 	}
 	return 0
+}
+
+// document reads a value that nothing may follow.
+func (s *scanner) document() *Error {
+	if err := s.skip(); err != nil {
+		return err
+	}
+	return s.end()
 }
 
 // end makes sure that nothing follows.
@@ -102,7 +111,7 @@ func (s *scanner) elements(read func(i int) *Error) *Error {
 // enter reads the first byte of an object or array.
 func (s *scanner) enter() *Error {
 	if s.depth == maxDepth {
-		return &Error{offset: s.pos, syntax: true, Err: fmt.Errorf("exceeded max depth")}
+		return s.unexpected("exceeded max depth")
 	}
 	s.depth++
 	s.pos++
@@ -302,7 +311,7 @@ func (s *scanner) hex() (r rune, _ *Error) {
 // unexpected complains about the byte at pos.
 func (s *scanner) unexpected(where string) *Error {
 	if s.pos >= len(s.text) {
-		return &Error{offset: len(s.text) - 1, syntax: true, Err: fmt.Errorf("unexpected end of JSON input")}
+		return &Error{offset: len(s.text) - 1, syntax: true, Err: errors.New("unexpected end of JSON input")}
 	}
 	quoted := strconv.Quote(string(rune(s.text[s.pos])))
 	switch c := quoted[1 : len(quoted)-1]; c {
