@@ -168,8 +168,8 @@ func TestLifecycle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Count(string(memberships), t.Name()[strings.Index(t.Name(), "/")+1:]); got != len(g.dirs) {
-			t.Errorf("process is in %d of %d hierarchies:\n%s", got, len(g.dirs), memberships)
+		if got := strings.Count(string(memberships), t.Name()[strings.Index(t.Name(), "/")+1:]); got != len(g.MountSources()) {
+			t.Errorf("process is in %d of %d hierarchies:\n%s", got, len(g.MountSources()), memberships)
 		}
 		// A second container can't have the same cgroup.
 		if err := g.Create(); err == nil || !strings.Contains(err.Error(), "container's cgroup is not empty: 1 process(es) found") {
