@@ -239,7 +239,8 @@ func (c *Container) died(child *child, err error) error {
 }
 
 func hooksOfCreate(h *specs.Hooks) bool {
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and Docker 20.10's
+	//lint:ignore SA1019 prestart is deprecated, and Docker 20.10 uses it
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
 // writePidFile writes the pid by rename, so that whoever waits for the file finds the whole number in it.

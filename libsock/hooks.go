@@ -33,7 +33,8 @@ func (c *Container) runCreateHooks(h *specs.Hooks, child *child) error {
 		hooks []specs.Hook
 		join  plan.Join
 	}{
-		{"prestart", h.Prestart, plan.Join{}}, //nolint:staticcheck // deprecated, and Docker 20.10's
+		//lint:ignore SA1019 prestart is deprecated, and Docker 20.10 uses it
+		{"prestart", h.Prestart, plan.Join{}},
 		{"createRuntime", h.CreateRuntime, plan.Join{}},
 		{"createContainer", h.CreateContainer, plan.Join{Flags: c.state.Namespaces}},
 	}

@@ -1,6 +1,6 @@
 // Package cgroup creates, limits, observes and removes the control groups of
 // containers, on cgroup v1 and v2. Hosts in hybrid mode count as v1, as they do
-// for runc: only their v1 hierarchies are used.
+// for runc: limits are set in their v1 hierarchies, and that of v2 is only joined.
 //
 // A [Group] is one container's cgroup: a directory of the same name in each v1
 // hierarchy, or one directory on v2. Its life is New, Create, Set, the join of

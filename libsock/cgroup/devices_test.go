@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub/bpf"
 )
 
 func rule(allow bool, kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
@@ -98,7 +100,7 @@ func (p *devicePolicy) allows(d device, a access) bool {
 }
 
 // run interprets a device filter.
-func run(t *testing.T, prog []instruction, d device, a access) bool {
+func run(t *testing.T, prog []bpf.Instruction, d device, a access) bool {
 	t.Helper()
 	kind := uint32(unix.BPF_DEVCG_DEV_CHAR)
 	if d.kind == 'b' {
@@ -108,31 +110,31 @@ func run(t *testing.T, prog []instruction, d device, a access) bool {
 	var r [16]uint32
 	for pc := 0; pc < len(prog); pc++ {
 		i := prog[pc]
-		dst, src, jump := &r[i.registers&15], r[i.registers>>4], false
-		switch i.code {
+		dst, src, jump := &r[i.Registers&15], r[i.Registers>>4], false
+		switch i.Code {
 		case opLoadWord:
-			*dst = context[i.offset]
+			*dst = context[i.Offset]
 		case opMove:
-			*dst = uint32(i.immediate)
+			*dst = uint32(i.Immediate)
 		case opMoveReg:
 			*dst = src
 		case opAnd:
-			*dst &= uint32(i.immediate)
+			*dst &= uint32(i.Immediate)
 		case opShift:
-			*dst >>= uint32(i.immediate)
+			*dst >>= uint32(i.Immediate)
 		case opJumpNE:
-			jump = *dst != uint32(i.immediate)
+			jump = *dst != uint32(i.Immediate)
 		case opJumpNEr:
 			jump = *dst != src
 		case opJumpEQ:
-			jump = *dst == uint32(i.immediate)
+			jump = *dst == uint32(i.Immediate)
 		case opExit:
 			return r[0] == 1
 		default:
 			t.Fatalf("unknown instruction %+v", i)
 		}
 		if jump {
-			pc += int(i.offset)
+			pc += int(i.Offset)
 		}
 	}
 	t.Fatal("the program has no end")

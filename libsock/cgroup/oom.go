@@ -2,11 +2,11 @@ package cgroup
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,12 +73,12 @@ func watchLegacy(path string) (events *os.File, next func() (n uint64, ok bool),
 		return nil, nil, err
 	}
 	return events, func() (uint64, bool) {
-		var count uint64
-		if _, err := events.Read((*[8]byte)(unsafe.Pointer(&count))[:]); err != nil {
+		var count [8]byte
+		if _, err := events.Read(count[:]); err != nil {
 			return 0, false
 		}
 		// The removal of the cgroup is an event, too.
-		return count, unix.Access(register, unix.F_OK) == nil
+		return binary.NativeEndian.Uint64(count[:]), unix.Access(register, unix.F_OK) == nil
 	}, nil
 }
 

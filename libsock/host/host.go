@@ -322,9 +322,6 @@ func (h *Host) makeGate() error {
 	return nil
 }
 
-// procPath is the name of descriptor fd for calls that take only paths.
-func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
 // openInRoot opens a directory of the rootfs; symbolic links don't lead out of it.
 func (h *Host) openInRoot(name string) (int, error) {
 	root, err := unix.Open(h.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

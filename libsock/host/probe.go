@@ -373,23 +373,30 @@ func probeIntoCgroup() Check {
 		c.Detail = err.Error()
 		return c
 	}
-	if cgroup.HostMode() == cgroup.Unified {
-		return result(c.Group, c.Name, tryIntoCgroup(hierarchies[0].Mount+hierarchies[0].Own), Warn, "active: CLONE_INTO_CGROUP")
-	}
+	var how []string
 	for _, h := range hierarchies {
-		tasks := filepath.Join(h.Mount, h.Own, "tasks")
-		fd, err := unix.Open(tasks, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		dir := filepath.Join(h.Mount, h.Own)
+		if h.Name == "unified" {
+			if err := tryIntoCgroup(dir); err != nil {
+				c.Detail = "CLONE_INTO_CGROUP: " + err.Error()
+				return c
+			}
+			how = append(how, "CLONE_INTO_CGROUP")
+			continue
+		}
+		fd, err := unix.Open(filepath.Join(dir, "tasks"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			c.Detail = fmt.Sprintf("open %s: %s", tasks, err)
+			c.Detail = fmt.Sprintf("open %s/tasks: %s", dir, err)
 			return c
 		}
 		_ = unix.Close(fd)
+		how = append(how, "tasks of "+h.Name)
 	}
-	c.Verdict, c.Detail = OK, fmt.Sprintf("active: the child writes itself into tasks of %d hierarchies; CLONE_INTO_CGROUP is for cgroup v2", len(hierarchies))
+	c.Verdict, c.Detail = OK, "active: "+strings.Join(how, ", ")
 	return c
 }
 
-// tryIntoCgroup has a child be born in the cgroup that we are in: nothing moves, but the kernel checks the call.
+// tryIntoCgroup has a child be born in a cgroup of the v2 hierarchy, and end there at once.
 func tryIntoCgroup(dir string) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

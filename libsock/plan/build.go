@@ -99,7 +99,8 @@ func (b *builder) joinCgroup(from string) {
 // pauseForHooks lets the parent run the hooks that want all mounts but the host's root.
 func (b *builder) pauseForHooks() {
 	h := b.spec.Hooks
-	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // deprecated, and still the spec's
+	//lint:ignore SA1019 prestart is deprecated, and Docker 20.10 uses it
+	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 {
 		return
 	}
 	b.line(Note{From: "hooks", Does: "wait until the prestart, createRuntime and createContainer hooks have run"},

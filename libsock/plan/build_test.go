@@ -332,6 +332,11 @@ func TestCgroupMount(t *testing.T) {
 	if v2.Clone.IntoCgroup != "cgroup" {
 		t.Errorf("v2: clone %+v", v2.Clone)
 	}
+	// On a hybrid host a container is born in its v2 cgroup and joins the others.
+	hybrid := built(t, func(in *input) { in.facts = legacy(); in.facts.Cgroup.Into = true })
+	if hybrid.Clone.IntoCgroup != "cgroup" || len(linesDoing(hybrid, "join the cgroup in")) != 9 {
+		t.Errorf("hybrid: clone %+v, %d joins", hybrid.Clone, len(linesDoing(hybrid, "join the cgroup in")))
+	}
 	ns2 := built(t, func(in *input) { mount(in); own(in); in.facts = unified() })
 	has(t, doing(t, ns2, "mount /sys/fs/cgroup"), `fsopen("cgroup2"`, "move_mount")
 	in := smallInput()

@@ -41,7 +41,7 @@ func legacy() plan.Facts {
 // unified is the same host with cgroup v2.
 func unified() plan.Facts {
 	facts := legacy()
-	facts.Cgroup = plan.Cgroup{Unified: true, Mounts: []plan.CgroupMount{{Dir: "/sys/fs/cgroup/box"}}}
+	facts.Cgroup = plan.Cgroup{Unified: true, Into: true, Mounts: []plan.CgroupMount{{Dir: "/sys/fs/cgroup/box"}}}
 	return facts
 }
 
@@ -198,8 +198,10 @@ func provided(p *plan.Plan, facts plan.Facts) map[string]bool {
 		case plan.MakeGate:
 			names["state"] = true
 		case plan.JoinCgroup:
-			if facts.Cgroup.Unified {
+			if facts.Cgroup.Into {
 				names["cgroup"] = true
+			}
+			if facts.Cgroup.Unified {
 				continue
 			}
 			for _, m := range facts.Cgroup.Mounts {
@@ -344,7 +346,6 @@ func TestBuildIsPure(t *testing.T) {
 	for _, c := range engineCases(t) {
 		c.config.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.msgmax": "9", "net.core.somaxconn": "5", "kernel.shm_rmid_forced": "1"}
 		c.config.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1}, "boottime": {Secs: 2}}
-		var before [3]string
 		snapshot := func() (s [3]string) {
 			for i, v := range []any{c.config, options(c.config), c.facts} {
 				data, err := json.Marshal(v)
@@ -355,7 +356,7 @@ func TestBuildIsPure(t *testing.T) {
 			}
 			return s
 		}
-		before = snapshot()
+		before := snapshot()
 		var first []byte
 		for range 5 {
 			p, err := plan.Build(c.config, options(c.config), c.facts)

@@ -119,16 +119,6 @@ func (b *builder) has(kind specs.LinuxNamespaceType) bool {
 	return false
 }
 
-// hasNew says whether a namespace of this type is made for the container.
-func (b *builder) hasNew(kind specs.LinuxNamespaceType) bool {
-	for _, ns := range b.spec.Linux.Namespaces {
-		if ns.Type == kind && ns.Path == "" {
-			return true
-		}
-	}
-	return false
-}
-
 // openProc gives the host's procfs; it is opened once.
 func (b *builder) openProc() stub.Arg {
 	if b.usesProc() {

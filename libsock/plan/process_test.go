@@ -177,7 +177,7 @@ func TestBuildExec(t *testing.T) {
 		t.Errorf("clone %+v", p.Clone)
 	}
 	has(t, doing(t, p, "run on CPUs 0"), "sched_setaffinity(0x0, ")
-	has(t, doing(t, p, "run on CPUs 1,65"), "sched_setaffinity(0x0, 0x10, {02000000000000000200000000000000})")
+	has(t, doing(t, p, "run on CPUs 1,65"), "sched_setaffinity(0x0, 0x80, {02000000000000000200000000000000")
 	has(t, doing(t, p, "join the container"), fmt.Sprintf("setns(<pidfd>, %#x)", unix.CLONE_NEWNS|unix.CLONE_NEWNET), "fchdir(<rootdir>)", `chroot(".")`)
 	inOrder(t, p, "keep other processes out", "run on CPUs 0", "join the cgroup in systemd", "run on CPUs 1,65", "join the container", "open a pty", "become uid", "exec")
 	if n := len(actions[plan.MakeCgroup](p)) + len(p.Undo); n != 0 {

@@ -36,10 +36,9 @@ func (b *builder) rootfs() error {
 		}
 		b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: "root.path", Does: "unmount " + b.opt.Rootfs}, Unmount: b.opt.Rootfs})
 	}
-	// The top mount is private, as in runc: if it were shared, what is mounted on it would appear on the host. As a slave
-	// it would get what the host mounts there, which has to be asked for.
+	// A shared top mount would show the host what is mounted on it.
 	attrs := b.treePropagation()
-	if flag, _, _ := spec.Propagation(config.Linux.RootfsPropagation); flag != unix.MS_SLAVE {
+	if flag, _, _ := spec.Propagation(config.Linux.RootfsPropagation); flag == unix.MS_SHARED {
 		attrs = append(attrs, Attr{Propagation: unix.MS_PRIVATE})
 	}
 	b.step(Note{From: "root.path", Does: "clone the mount of " + b.opt.Rootfs, Fast: FastDetached},

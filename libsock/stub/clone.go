@@ -161,10 +161,13 @@ func run(p *Program) {
 		}
 		if next < 0 {
 			fail(p, uint32(pc), uint32(errno))
+			break
 		}
 		pc = next
 	}
-	exit()
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, ExitFailed, 0, 0, 0, 0, 0)
+	}
 }
 
 // ExitFailed is the exit status of a child whose program failed or ended without execve.
@@ -182,17 +185,6 @@ func fail(p *Program, event, errno uint32) {
 	*(*uint32)(unsafe.Add(record, 4)) = errno
 	report := *(*uintptr)(unsafe.Pointer(&p.slots))
 	syscall.RawSyscall6(unix.SYS_WRITE, report, uintptr(record), RecordSize, 0, 0, 0)
-	exit()
-}
-
-//go:norace
-//go:nosplit
-//go:nocheckptr
-//go:noinline
-func exit() {
-	for {
-		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, ExitFailed, 0, 0, 0, 0, 0)
-	}
 }
 
 // arenaBytes is the arena as bytes.

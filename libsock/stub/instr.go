@@ -1,5 +1,6 @@
 // Package stub runs a list of system calls in a child that was cloned from this process and never executes Go code of
-// its own: no scheduler, no allocation, no stack growth. It is the only package of sock that uses unsafe.
+// its own: no scheduler, no allocation, no stack growth. It and the small packages below it are
+// the only ones of sock that use unsafe.
 //
 // A Program is data. An instruction is one system call with its arguments; it may put its result into a slot, take
 // arguments from slots, and on named errnos carry on elsewhere. There is no other control flow: what would need more is

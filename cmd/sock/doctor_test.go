@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/sock-runtime/sock/libsock/host"
+)
+
+func TestDiagnose(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		verdicts []host.Verdict
+		ok       bool
+	}{
+		{"all good", []host.Verdict{host.OK, host.OK}, true},
+		{"a warning", []host.Verdict{host.OK, host.Warn}, true},
+		{"a failure before a good one", []host.Verdict{host.Fail, host.OK}, false},
+	} {
+		var checks []host.Check
+		for _, v := range test.verdicts {
+			checks = append(checks, host.Check{Group: "g", Name: "n", Verdict: v, Detail: "d"})
+		}
+		if d := diagnose(checks, "/bin/sock"); d.OK != test.ok {
+			t.Errorf("%s: ok is %t", test.name, d.OK)
+		}
+	}
+}
+
+func TestDoctorOutput(t *testing.T) {
+	d := diagnose([]host.Check{
+		{Group: "kernel", Name: "release", Verdict: host.OK, Detail: "6.1"},
+		{Group: "kernel", Name: "root", Verdict: host.Fail, Detail: "not root"},
+		{Group: "cgroups", Name: "mode", Verdict: host.Warn, Detail: "legacy"},
+	}, `/opt/a "b"/sock`)
+
+	var table bytes.Buffer
+	if err := d.writeTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	const want = `kernel
+  ok    release  6.1
+  fail  root     not root
+cgroups
+  warn  mode     legacy
+
+Containers can't run on this host.
+
+Docker: in /etc/docker/daemon.json
+
+    {
+      "runtimes": {
+        "sock": {
+          "path": "/opt/a \"b\"/sock"
+        }
+      }
+    }
+`
+	if !strings.HasPrefix(table.String(), want) {
+		t.Errorf("table:\n%s\nwant it to begin with:\n%s", table.String(), want)
+	}
+
+	var out bytes.Buffer
+	if err := d.writeJSON(&out); err != nil {
+		t.Fatal(err)
+	}
+	var read diagnosis
+	if err := json.Unmarshal(out.Bytes(), &read); err != nil {
+		t.Fatal(err)
+	}
+	if read.OK || len(read.Checks) != 3 || read.Checks[1] != d.Checks[1] || len(read.Snippets) != 3 {
+		t.Errorf("JSON reads as %+v", read)
+	}
+}
+
+func TestSnippets(t *testing.T) {
+	const binary = `/opt/a "b"/sock`
+	all := snippets(binary)
+	var docker struct {
+		Runtimes map[string]struct{ Path string }
+	}
+	if err := json.Unmarshal([]byte(all[0].Text), &docker); err != nil {
+		t.Fatal(err)
+	}
+	if got := docker.Runtimes["sock"].Path; got != binary {
+		t.Errorf("Docker's path is %q", got)
+	}
+	for i, lines := range map[int][]string{
+		1: {"version = 3", `[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sock.options]`},
+		2: {"version = 2", `[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.sock.options]`},
+	} {
+		for _, line := range append(lines, `runtime_type = "io.containerd.runc.v2"`, `BinaryName = "/opt/a \"b\"/sock"`) {
+			if !strings.Contains(all[i].Text, line+"\n") {
+				t.Errorf("%s lacks %s:\n%s", all[i].Engine, line, all[i].Text)
+			}
+		}
+	}
+}
