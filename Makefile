@@ -1,0 +1,113 @@
+# make help lists what there is.
+
+PREFIX  ?= /usr/local
+VERSION ?= 0.1.0-dev
+COMMIT  ?= $(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null)
+
+# Go is the one that tests/setup.sh fetched, if it had to. From 1.21 on, Go fetches the version that go.mod names by itself.
+export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
+export GOTOOLCHAIN ?= auto
+
+# The CLI library pulls in a Markdown parser and a speller without its two tags: 0.3 ms of each start. The others keep C
+# out of name and user look-ups.
+TAGS    := urfave_cli_no_docs,urfave_cli_no_suggest,netgo,osusergo
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD   := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
+
+GOFUMPT     := .cache/tools/gofumpt-v0.12.0
+STATICCHECK := .cache/tools/staticcheck-v0.8.2
+GODIRS      := $(wildcard cmd libsock shim spec tests contrib)
+SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh
+
+# Tests and the demo need root; test binaries alone run with it. Where a machine lacks something, a test is skipped; with
+# SOCK_TEST_STRICT=1, as in CI, it fails if what is lacking could have been installed.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
+TEST := go test -tags $(TAGS) $(if $(SUDO),-exec '$(SUDO)')
+ifdef CI
+export SOCK_TEST_STRICT ?= 1
+endif
+
+# Measurements: rounds, and a file for the JSON.
+BENCH_ROUNDS ?= 200
+BENCH_JSON   ?=
+FUZZTIME     ?= 30s
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.PHONY: all demo test test-unit test-integration test-race test-noopt test-seccomp lint bench fuzz setup setup-demo install generate clean help FORCE
+
+all: bin/sock ## build bin/sock, static (the default)
+
+bin/sock: FORCE
+	@$(BUILD) -o $@ ./cmd/sock
+
+bin/sock-bench: FORCE
+	@CGO_ENABLED=0 go build -trimpath -o $@ ./tests/bench
+
+demo: setup-demo bin/sock bin/sock-bench ## set up, build, run real containers and show what happens
+	@$(SUDO) tests/demo/demo.sh bin/sock bin/sock-bench
+
+test: setup bin/sock lint test-race test-noopt test-seccomp ## set up, then lint and every test, as CI does
+	$(TEST) -count=1 ./...
+
+test-unit: ## the tests beside the code: quick, most need no root
+	$(TEST) ./cmd/... ./libsock/... ./spec/...
+
+test-integration: bin/sock ## the tests that run bin/sock on real bundles, as root
+	$(TEST) -count=1 ./tests/...
+
+test-race: ## the library's tests under the race detector: the child must not run what it instruments
+	$(TEST) -race -count=1 ./libsock/...
+
+test-noopt: ## the library's tests without optimisation: the child must not grow its stack
+	$(TEST) -gcflags='all=-N -l' -count=1 ./libsock/...
+
+test-seccomp: ## compare the seccomp compiler with libseccomp on random profiles
+	CGO_ENABLED=1 go test -tags libseccomp -count=1 -run Libseccomp ./libsock/seccomp
+
+lint: $(GOFUMPT) $(STATICCHECK) ## formatting, vet, staticcheck, go.mod, shellcheck, import rules
+	@files=$$($(GOFUMPT) -l $(GODIRS)) && if [ -n "$$files" ]; then echo "not formatted by gofumpt:" $$files; exit 1; fi
+	go vet -tags $(TAGS) ./...
+	$(STATICCHECK) -tags $(TAGS) ./...
+	go mod tidy -diff
+	shellcheck $(SCRIPTS)
+	go test -count=1 ./tests/archtest
+
+$(GOFUMPT):
+	@mkdir -p $(@D) && GOBIN=$(CURDIR)/.cache/tools go install mvdan.cc/gofumpt@v0.12.0 && mv $(@D)/gofumpt $@
+
+$(STATICCHECK):
+	@mkdir -p $(@D) && GOBIN=$(CURDIR)/.cache/tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2 && mv $(@D)/staticcheck $@
+
+bench: setup-demo bin/sock bin/sock-bench ## measure run, create+start+delete and exec beside runc and crun (BENCH_ROUNDS, BENCH_JSON)
+	@$(SUDO) bin/sock-bench -sock bin/sock -rounds $(BENCH_ROUNDS) $(if $(BENCH_JSON),-json $(BENCH_JSON))
+
+fuzz: ## run each fuzz test for FUZZTIME
+	@go list ./... | while read -r package; do \
+		go test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r name; do \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done || exit 1; \
+	done
+
+setup: ## install what building and testing need: Debian packages, and Go if it is too old
+	@tests/setup.sh test
+
+setup-demo:
+	@tests/setup.sh demo
+
+install: bin/sock ## install into PREFIX, with man pages and completion (DESTDIR is honoured)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/sbin bin/sock
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
+	install -D -m 0644 contrib/completion/sock.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sock
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions contrib/completion/_sock
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d contrib/completion/sock.fish
+
+generate: ## write man pages and completion anew, from the commands
+	go generate ./cmd/sock
+
+clean: ## remove what was built, fetched and cached
+	rm -rf bin dist
+	if [ -d .cache ]; then chmod -R u+w .cache && rm -rf .cache; fi
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

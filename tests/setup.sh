@@ -1,0 +1,109 @@
+#!/bin/sh
+# Installs what building, testing and the demo need: Debian packages, and Go where it is missing or too old. Quick when
+# everything is there; it changes nothing then.
+#
+#	tests/setup.sh demo	what `make` and `make demo` need
+#	tests/setup.sh test	also what `make test` and `make lint` need
+set -eu
+cd "$(dirname "$0")/.."
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "needs root to run: $*
+Become root, or install sudo, and try again."
+	fi
+}
+
+# have tells whether a command is in PATH (a user's sbin directories may not be), or a file exists.
+have() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+	esac
+}
+
+# missing prints the packages of those "command=package" or "file=package" whose left side isn't there. Whoever has runc
+# or crun from elsewhere keeps it.
+missing() {
+	for pair; do
+		have "${pair%%=*}" || echo "${pair#*=}"
+	done
+}
+
+# install installs packages, but not at the cost of others: runc from Debian, say, would push out Docker's containerd.io.
+# Only busybox may go, for busybox-static has all of it.
+install() {
+	command -v apt-get >/dev/null || die "these Debian packages are missing, and there is no apt-get here: $*"
+	export DEBIAN_FRONTEND=noninteractive
+	# Lists may be missing, or so old that they name packages that are gone.
+	if ! removed=$(apt-get -s install --no-install-recommends "$@" 2>/dev/null) ||
+		! as_root apt-get -qq -y --download-only --no-install-recommends install "$@" >/dev/null 2>&1; then
+		as_root apt-get -qq update
+		removed=$(apt-get -s install --no-install-recommends "$@") || die "apt-get can't install: $*"
+	fi
+	removed=$(echo "$removed" | sed -n 's/^Remv \([^ ]*\).*/\1/p' | grep -vx busybox || true)
+	[ -z "$removed" ] || die "installing $* would remove $removed; install them by hand if you want that"
+	echo "setup: installing $*"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+packages() {
+	missing git=git jq=jq runc=runc crun=crun unshare=util-linux ps=procps /etc/ssl/certs/ca-certificates.crt=ca-certificates
+	# A root file system of one file needs it without shared libraries.
+	if ! have busybox || ldd "$(PATH=$PATH:/usr/sbin:/sbin command -v busybox)" >/dev/null 2>&1; then
+		echo busybox-static
+	fi
+	[ "$1" = test ] || return 0
+	# gcc and libc6-dev are for the race detector.
+	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
+	missing /usr/include/seccomp.h=libseccomp-dev
+}
+
+# go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.
+go_is_new_enough() {
+	found=$(go version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p')
+	[ -n "$found" ] && [ "$(printf '%s\n' "$want" "$found" | sort -V | head -n 1)" = "$want" ]
+}
+
+# fetch_go gets Go itself from the Go proxy, as a newer go command would; Debian 12's is too old to. The module cache keeps no
+# execute bits and no go.mod below src.
+fetch_go() {
+	arch=$(go env GOARCH)
+	echo "setup: fetching Go $want from the Go proxy into .cache/go"
+	mkdir -p .cache
+	dir=$(cd / && go mod download -json "golang.org/toolchain@v0.0.1-go$want.linux-$arch" |
+		sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
+	[ -d "$dir" ] || die "could not fetch Go $want: install it from https://go.dev/dl/ and put it in PATH"
+	rm -rf .cache/go.new
+	cp -r "$dir" .cache/go.new
+	chmod -R u+w .cache/go.new
+	chmod +x .cache/go.new/bin/* .cache/go.new/pkg/tool/*/*
+	cp .cache/go.new/src/_go.mod .cache/go.new/src/go.mod
+	mv .cache/go.new .cache/go
+	hash -r
+}
+
+case ${1-} in
+demo | test) ;;
+*) die "usage: setup.sh demo|test" ;;
+esac
+# shellcheck disable=SC2046 # one word a package
+set -- $(packages "$1")
+[ $# -eq 0 ] || install "$@"
+
+want=$(sed -n 's/^go \([0-9.]*\)$/\1/p' go.mod)
+PATH=$PWD/.cache/go/bin:$PATH
+export PATH GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
+go_is_new_enough && exit
+command -v go >/dev/null || install golang-go
+go_is_new_enough || fetch_go
+go_is_new_enough || die "Go $want or newer is needed, $(command -v go) is ${found:-missing}: get it from https://go.dev/dl/"
