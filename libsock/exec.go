@@ -31,9 +31,11 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if err := spec.ValidateProcess(o.Process); err != nil {
 		return 0, err
 	}
-	var signals *relay
+	caught, err := -1, error(nil)
 	if !o.Detach {
-		signals = newRelay()
+		if caught, err = catchSignals(); err != nil {
+			return 0, err
+		}
 	}
 	child, terminal, err := c.startExec(o)
 	if err != nil {
@@ -49,7 +51,7 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	return foreground(child, terminal, signals)
+	return foreground(child, terminal, caught)
 }
 
 // complete gives a process the container's own settings for those that it leaves open, as runc does.

@@ -1,8 +1,6 @@
 package libsock
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
 	"path"
@@ -76,17 +74,24 @@ func homeOf(uid uint32, root int, name string) string {
 	if err != nil {
 		return usual
 	}
-	file := os.NewFile(uintptr(fd), name)
-	defer file.Close()
-	want := []byte(strconv.FormatUint(uint64(uid), 10))
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		fields := bytes.Split(lines.Bytes(), []byte(":"))
-		if len(fields) >= 6 && bytes.Equal(fields[2], want) && len(fields[5]) > 0 {
-			return string(fields[5])
+	defer unix.Close(fd)
+	buf := make([]byte, maxPasswd)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return usual
+	}
+	want := strconv.FormatUint(uint64(uid), 10)
+	for line := range strings.Lines(string(buf[:n])) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), ":")
+		if len(fields) >= 6 && fields[2] == want && fields[5] != "" {
+			return fields[5]
 		}
 	}
 	return usual
 }
+
+// maxPasswd is how much of a passwd file is looked at, in bytes: some thousand users.
+const maxPasswd = 64 << 10
 
 // initFacts gathers what Build needs to know for a container's init process.
 func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Facts, error) {

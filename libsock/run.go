@@ -37,9 +37,11 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var signals *relay
+	caught := -1
 	if !o.Detach {
-		signals = newRelay()
+		if caught, err = catchSignals(); err != nil {
+			return 0, err
+		}
 	}
 	c, child, err := r.create(p, o.CreateOptions, socket)
 	if err != nil {
@@ -55,7 +57,7 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	status, err := foreground(child, terminal, signals)
+	status, err := foreground(child, terminal, caught)
 	if !o.Keep {
 		if deleted := c.Delete(true); deleted != nil && deleted != ErrNotExist {
 			err = errors.Join(err, deleted)
@@ -184,7 +186,7 @@ func reapOrphans() {
 }
 
 // foreground stands in for the process: signals go on to it, its terminal to ours; it returns the exit status.
-func foreground(c *child, t *terminal, r *relay) (int, error) {
+func foreground(c *child, t *terminal, caught int) (int, error) {
 	if t != nil {
 		defer t.close()
 		if err := t.attach(); err != nil {
@@ -192,11 +194,9 @@ func foreground(c *child, t *terminal, r *relay) (int, error) {
 			return 0, err
 		}
 	}
-	r.start(c.pidfd, t)
-	if _, err := waitReadable(c.pidfd, -1); err != nil {
+	if err := relay(caught, c.pidfd, t); err != nil {
 		return 0, err
 	}
-	r.stop()
 	status, err := c.wait()
 	if t != nil {
 		t.drain()

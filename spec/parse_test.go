@@ -69,7 +69,7 @@ func TestLoad(t *testing.T) {
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: got %v, want os.ErrNotExist", err)
 	}
-	for _, want := range []string{"JSON specification file config.json not found", "no such file or directory"} {
+	for _, want := range []string{"JSON specification file config.json not found"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("missing file: got %v, want %q in it", err, want)
 		}
@@ -104,12 +104,7 @@ func TestLoad(t *testing.T) {
 
 // A file such as those of /proc says that it is empty: the bound must hold by what is read.
 func TestReadBoundedByContent(t *testing.T) {
-	f, err := os.Open("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if data, err := readBounded(f, 16); err == nil {
+	if data, err := readBounded("/proc/self/status", 16); err == nil {
 		t.Errorf("read %d bytes of /proc/self/status, want an error beyond 16", len(data))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moby/sys/userns"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
@@ -129,13 +128,25 @@ func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
 // isRootless reads --rootless: auto means that we are not the host's root.
 func isRootless(value string) (bool, error) {
 	if value == "" || strings.EqualFold(value, "auto") {
-		return os.Geteuid() != 0 || userns.RunningInUserNS(), nil
+		return os.Geteuid() != 0 || inUserNamespace(), nil
 	}
 	rootless, err := strconv.ParseBool(value)
 	if err != nil {
 		return false, fmt.Errorf("invalid value for rootless: %w", err)
 	}
 	return rootless, nil
+}
+
+// inUserNamespace says whether uid 0 here is somebody else on the host, user_namespaces(7).
+func inUserNamespace() bool {
+	fd, err := unix.Open("/proc/self/uid_map", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var buf [128]byte
+	n, err := unix.Read(fd, buf[:])
+	return err == nil && strings.Join(strings.Fields(string(buf[:n])), " ") != "0 0 4294967295"
 }
 
 // loadContainer finds the container that the first argument names.

@@ -1,3 +1,8 @@
+// Go would look for our own cgroup's CPU limit at every start, to size a scheduler that has next to nothing to do.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command sock is an OCI container runtime with the command line of runc: the same verbs, flags, output and exit codes.
 //
 // Each verb is a file with its flags and what it does; what they share is here (global flags), in args.go (arguments)
@@ -12,7 +17,6 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"github.com/moby/sys/userns"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
@@ -175,7 +179,7 @@ func realRoot() bool {
 	if os.Geteuid() != 0 {
 		return false
 	}
-	return !userns.RunningInUserNS() || os.Getenv("USER") == "root"
+	return !inUserNamespace() || os.Getenv("USER") == "root"
 }
 
 // setupRoot checks --root and makes it absolute.

@@ -65,7 +65,7 @@ func write(s string) Instr {
 func TestRunsInOrderAndExecutes(t *testing.T) {
 	out, status := play(t, plain,
 		write("a"),
-		Instr{Sys: unix.SYS_DUP2, Args: []Arg{FD("out"), Int(1)}},
+		Instr{Sys: unix.SYS_DUP3, Args: []Arg{FD("out"), Int(1), Int(0)}},
 		Instr{Sys: unix.SYS_EXECVE, Args: []Arg{
 			Text("/bin/sh"), Vector([]string{"sh", "-c", `echo "b$X"; exit 7`}), Vector([]string{"X=1"}),
 		}},
@@ -164,7 +164,7 @@ func TestCompileRefuses(t *testing.T) {
 
 func TestIgnoredSignalsAreReset(t *testing.T) {
 	out, _ := play(t, plain,
-		Instr{Sys: unix.SYS_DUP2, Args: []Arg{FD("out"), Int(1)}},
+		Instr{Sys: unix.SYS_DUP3, Args: []Arg{FD("out"), Int(1), Int(0)}},
 		Instr{Sys: unix.SYS_EXECVE, Args: []Arg{Text("/bin/grep"), Vector([]string{"grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"}), Vector(nil)}},
 	)
 	if strings.Count(out, "\t0000000000000000\n") != 2 {
@@ -178,7 +178,7 @@ func TestNewNamespaces(t *testing.T) {
 	}
 	out, _ := play(t, Clone{Flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS, PIDNamespace: -1, Cgroup: -1},
 		Instr{Sys: unix.SYS_SETHOSTNAME, Args: []Arg{Text("inside"), Int(6)}},
-		Instr{Sys: unix.SYS_DUP2, Args: []Arg{FD("out"), Int(1)}},
+		Instr{Sys: unix.SYS_DUP3, Args: []Arg{FD("out"), Int(1), Int(0)}},
 		Instr{Sys: unix.SYS_EXECVE, Args: []Arg{Text("/bin/sh"), Vector([]string{"sh", "-c", "uname -n; echo $$"}), Vector([]string{"PATH=/bin:/usr/bin"})}},
 	)
 	if out != "inside\n1\n" {

@@ -22,19 +22,20 @@ var layers = map[string][]string{
 	"shim/":    {"libsock", "libsock/cgroup", "libsock/plan", "spec"},
 	"spec":     {"spec/"},
 	"spec/":    {},
-	"libsock":  {"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "spec", "spec/coldjson"},
+	"libsock":  {"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
 	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
 	"contrib/": {},
 
-	"libsock/cgroup":      {"libsock/stub/bpf"},
-	"libsock/host":        {"libsock/cgroup", "libsock/plan", "libsock/stub", "spec"},
-	"libsock/plan":        {"libsock/stub", "spec"}, // stub for the types of instructions
-	"libsock/seccomp":     {},
-	"libsock/seccomp/":    {},
-	"libsock/state":       {"libsock/cgroup", "libsock/plan", "spec/coldjson"},
-	"libsock/stub":        {},
-	"libsock/stub/bpf":    {},
-	"libsock/stub/nofile": {},
+	"libsock/cgroup":       {"libsock/stub/bpf"},
+	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/stub", "spec"},
+	"libsock/plan":         {"libsock/stub", "spec"}, // stub for the types of instructions
+	"libsock/seccomp":      {},
+	"libsock/seccomp/":     {},
+	"libsock/state":        {"libsock/cgroup", "libsock/plan", "spec/coldjson"},
+	"libsock/stub":         {},
+	"libsock/stub/bpf":     {},
+	"libsock/stub/nofile":  {},
+	"libsock/stub/signals": {},
 }
 
 // reserved are modules that only one tree may depend on, also by way of others.
@@ -47,7 +48,7 @@ var reserved = map[string]string{
 }
 
 // unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for.
-var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile"}
+var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals"}
 
 // stubModules are all that the interpreter may import beside the standard library.
 var stubModules = []string{"golang.org/x/sys/unix"}
