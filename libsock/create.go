@@ -264,8 +264,16 @@ func writePidFile(path string, pid int) error {
 	return nil
 }
 
-// Start has the waiting process execute, config.md "Lifecycle" steps 6 to 9.
+// Start has the waiting process execute, runtime.md "Lifecycle" steps 6 to 9. The poststart hooks run without the lock:
+// they may call us for this container.
 func (c *Container) Start() error {
+	if err := c.start(); err != nil {
+		return err
+	}
+	return c.runPoststartHooks()
+}
+
+func (c *Container) start() error {
 	dir, err := c.lock()
 	if err != nil {
 		return err
@@ -292,10 +300,7 @@ func (c *Container) Start() error {
 	if err := c.runStartHooks(pidfd); err != nil {
 		return errors.Join(err, c.stop())
 	}
-	if err := openGate(dir.Path); err != nil {
-		return err
-	}
-	return c.runPoststartHooks()
+	return openGate(dir.Path)
 }
 
 // openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,

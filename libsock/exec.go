@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/spec"
@@ -75,56 +76,93 @@ func (c *Container) complete(p *specs.Process) *specs.Process {
 	return &full
 }
 
-// startExec launches the process and waits until it has executed, with the container's lock held.
+// startExec launches the process and waits until it has executed.
 func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
-	dir, err := c.lock()
+	child, terminal, opt, err := c.launchExec(o)
 	if err != nil {
 		return nil, nil, err
+	}
+	if err := c.untilExecuted(child, opt); err != nil {
+		child.kill()
+		terminal.close()
+		return nil, nil, fmt.Errorf("unable to start container process: %w", err)
+	}
+	return child, terminal, nil
+}
+
+// launchExec clones the process with the container's lock held. From then on it can only fail by itself; in a paused
+// container it waits, and must not keep others out.
+func (c *Container) launchExec(o ExecOptions) (*child, *terminal, plan.Options, error) {
+	var none plan.Options
+	dir, err := c.lock()
+	if err != nil {
+		return nil, nil, none, err
 	}
 	defer dir.Unlock()
 	status, err := c.statusName()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, none, err
 	}
 	switch {
 	case status == "stopped" || status == "creating":
-		return nil, nil, fmt.Errorf("cannot exec in a %s container", status)
+		return nil, nil, none, fmt.Errorf("cannot exec in a %s container", status)
 	case status == "paused" && !o.IgnorePaused:
-		return nil, nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+		return nil, nil, none, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	}
 	pidfd, err := c.openInit()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, none, err
 	}
 	defer unix.Close(pidfd)
-	h, join, facts, err := c.execHost(o, pidfd)
+	group, err := c.group()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, none, err
 	}
+	sub, err := group.Sub(o.Cgroups)
+	if err != nil {
+		return nil, nil, none, err
+	}
+	child, terminal, opt, err := c.cloneExec(o, pidfd, sub)
+	if errors.Is(err, unix.EBUSY) && group.Unified() && len(o.Cgroups) == 0 {
+		// Its init has made cgroups below its own, which may then hold no process (cgroup-v2.rst, "No Internal Process
+		// Constraint"): join init where it is.
+		if sub, err = group.Of(c.state.Pid); err == nil {
+			child, terminal, opt, err = c.cloneExec(o, pidfd, sub)
+		}
+	}
+	if err != nil {
+		return nil, nil, none, fmt.Errorf("unable to start container process: %w", err)
+	}
+	return child, terminal, opt, nil
+}
+
+// cloneExec plans and clones the process.
+func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*child, *terminal, plan.Options, error) {
+	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, NoKeyring: c.state.NoKeyring}
+	h, join, facts, err := c.execHost(o, pidfd, group)
+	if err != nil {
+		return nil, nil, opt, err
+	}
+	opt.Pause = notifies(facts.Filter)
 	terminal, socket, err := openTerminal(o.Process, o.Detach, o.ConsoleSocket)
 	if err != nil {
 		h.Close()
-		return nil, nil, err
+		return nil, nil, opt, err
 	}
 	if socket >= 0 {
 		h.Keep("console", socket)
 	}
-	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, Pause: notifies(facts.Filter), NoKeyring: c.state.NoKeyring}
 	p, err := plan.BuildExec(o.Process, c.state.Personality, join, opt, facts)
 	if err != nil {
 		h.Close()
 		terminal.close()
-		return nil, nil, err
+		return nil, nil, opt, err
 	}
 	child, err := launch(p, h, o.PreserveFDs)
-	if err == nil {
-		if err = c.untilExecuted(child, opt); err == nil {
-			return child, terminal, nil
-		}
-		child.kill()
+	if err != nil {
+		terminal.close()
 	}
-	terminal.close()
-	return nil, nil, fmt.Errorf("unable to start container process: %w", err)
+	return child, terminal, opt, err
 }
 
 // untilExecuted waits for execve, and before it for a pause in which the seccomp listener is passed on.
@@ -144,7 +182,7 @@ func (c *Container) untilExecuted(child *child, opt plan.Options) error {
 }
 
 // execHost prepares the host side: descriptors of the container, its cgroup, and what the plan must know.
-func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, plan.Facts, error) {
+func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*host.Host, plan.Join, plan.Facts, error) {
 	join := plan.Join{Flags: c.state.Namespaces, Root: c.state.Chroot}
 	h := &host.Host{}
 	fail := func(err error) (*host.Host, plan.Join, plan.Facts, error) {
@@ -152,13 +190,6 @@ func (c *Container) execHost(o ExecOptions, pidfd int) (*host.Host, plan.Join, p
 		return nil, join, plan.Facts{}, err
 	}
 	if err := c.keepInit(h, join, pidfd); err != nil {
-		return fail(err)
-	}
-	group, err := c.group()
-	if err != nil {
-		return fail(err)
-	}
-	if group, err = group.Sub(o.Cgroups); err != nil {
 		return fail(err)
 	}
 	h.Group = group

@@ -33,3 +33,30 @@ func (g *Group) Sub(paths map[string]string) (*Group, error) {
 	}
 	return &sub, nil
 }
+
+// Of is the cgroup, g or one below it, that a process is in; on v2 only. Errors: it has left g.
+func (g *Group) Of(pid int) (*Group, error) {
+	d := g.v2()
+	if g.mode != Unified || d == nil {
+		return nil, fmt.Errorf("cgroup of process %d: not on cgroup v2", pid)
+	}
+	memberships, err := readFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(memberships) {
+		controllers, own, ok := parseMembership(strings.TrimSuffix(line, "\n"))
+		if !ok || len(controllers) > 0 {
+			continue
+		}
+		path := filepath.Join(root, own)
+		if path != d.path && !strings.HasPrefix(path, d.path+"/") {
+			return nil, fmt.Errorf("cgroup of process %d: %s is not in %s", pid, path, d.path)
+		}
+		in := *g
+		in.dirs = []dir{*d}
+		in.dirs[0].path = path
+		return &in, nil
+	}
+	return nil, fmt.Errorf("cgroup of process %d: none", pid)
+}
