@@ -189,8 +189,13 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 	if err != nil {
 		return fmt.Errorf("send signal %d to init process: %w", sig, err)
 	}
-	// A frozen v1 cgroup keeps even SIGKILL waiting.
 	if sig == unix.SIGKILL {
+		if !c.state.OwnPIDs { // without a PID namespace of its own, the others would outlive init
+			if group, err := c.group(); err == nil && group.Exists() {
+				return group.Signal(sig)
+			}
+		}
+		// A frozen v1 cgroup keeps even SIGKILL waiting.
 		if frozen, err := c.frozen(); err == nil && frozen {
 			return c.Resume()
 		}

@@ -145,6 +145,12 @@ func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preser
 	if err != nil {
 		return nil, err
 	}
+	if c.state.Namespaces&unix.CLONE_NEWUSER != 0 {
+		if err := child.adopt(p.config.Linux); err != nil {
+			child.kill()
+			return nil, err
+		}
+	}
 	if err := c.accompany(dir, p, child, preserve); err != nil {
 		child.kill()
 		return nil, err

@@ -126,6 +126,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 		}
 	}
 	facts.Resolved = resolveDestinations(config, o.Rootfs)
+	facts.Modes = tmpfsModes(config, o.Rootfs)
 	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
 	facts.Cgroup = cgroupFacts(group)
 	if o.NoPivot {
@@ -168,6 +169,28 @@ func resolveDestinations(config *specs.Spec, rootfs string) map[string]string {
 		}
 	}
 	return resolved
+}
+
+// tmpfsModes gives the modes of the rootfs's directories on which a container in a user namespace mounts a tmpfs: it makes
+// them itself, and they take over the mode, as in runc.
+func tmpfsModes(config *specs.Spec, rootfs string) map[string]uint32 {
+	if joinFlags(config)&unix.CLONE_NEWUSER == 0 {
+		return nil
+	}
+	modes := map[string]uint32{}
+	for _, m := range config.Mounts {
+		if m.Type != "tmpfs" {
+			continue
+		}
+		name := strings.TrimPrefix(path.Clean("/"+m.Destination), "/")
+		if real, err := securejoin.SecureJoin(rootfs, name); err == nil {
+			var st unix.Stat_t
+			if unix.Lstat(real, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				modes[name] = st.Mode & 0o7777
+			}
+		}
+	}
+	return modes
 }
 
 // passwdOf says where the container's /etc/passwd is: in the rootfs, or in the last volume that covers it.

@@ -29,17 +29,18 @@ const hookOutput = 4096
 // runCreateHooks runs those that want the namespaces made and the root not yet changed.
 func (c *Container) runCreateHooks(h *specs.Hooks, child *child) error {
 	steps := []struct {
-		name  string
-		hooks []specs.Hook
-		join  plan.Join
+		name   string
+		hooks  []specs.Hook
+		join   plan.Join
+		status string
 	}{
 		//lint:ignore SA1019 prestart is deprecated, and Docker 20.10 uses it
-		{"prestart", h.Prestart, plan.Join{}},
-		{"createRuntime", h.CreateRuntime, plan.Join{}},
-		{"createContainer", h.CreateContainer, plan.Join{Flags: c.state.Namespaces}},
+		{"prestart", h.Prestart, plan.Join{}, "created"},
+		{"createRuntime", h.CreateRuntime, plan.Join{}, "creating"},
+		{"createContainer", h.CreateContainer, plan.Join{Flags: c.state.Namespaces}, "creating"},
 	}
 	for _, s := range steps {
-		if err := c.runHooks(s.name, s.hooks, s.join, child.pidfd, "creating", nil); err != nil {
+		if err := c.runHooks(s.name, s.hooks, s.join, child.pidfd, s.status, nil); err != nil {
 			return err
 		}
 	}

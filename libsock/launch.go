@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/host"
@@ -123,6 +124,30 @@ func (c *child) await() (stub.Record, error) {
 // explain turns a failure record into the error of its plan line.
 func (c *child) explain(r stub.Record) error {
 	return errors.New(c.plan.Child[c.program.Line(r)-1].Explains(r.Errno)) // line 0 is closeOthers
+}
+
+// adopt takes the place of the child that was cloned by the one that was cloned for it, in a user namespace: it becomes
+// the child that we wait for. Its mappings are written, and it goes on.
+func (c *child) adopt(l *specs.Linux) error {
+	record, err := c.await()
+	if err != nil {
+		return err
+	}
+	if record.Event != stub.Cloned {
+		return fmt.Errorf("unexpected record %#x from the child", record.Event)
+	}
+	if _, err := c.wait(); err != nil {
+		return fmt.Errorf("wait for the child on the stage: %w", err)
+	}
+	_ = unix.Close(c.pidfd)
+	c.pid = int(record.Errno)
+	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it
+		return fmt.Errorf("open init process: %w", err)
+	}
+	if err := host.WriteMappings(c.pid, l.UIDMappings, l.GIDMappings); err != nil {
+		return err
+	}
+	return c.send(1)
 }
 
 func readRecord(fd int) (stub.Record, error) {

@@ -38,8 +38,9 @@ type OptionError struct {
 func (e *OptionError) Error() string { return "unknown mount option " + strconv.Quote(e.Option) }
 
 // ParseMountOptions reads the options of a mount: those of config.md "Linux mount options", of which later ones
-// override earlier ones, and the filesystem's own. A bind has no filesystem to ask, so an unknown option is an
-// *OptionError: the kernel would ignore it without a word.
+// override earlier ones, and the filesystem's own. A bind has no filesystem to ask, so an unknown word is an *OptionError:
+// the kernel would ignore it without a word. Options with a value (mode=755) are what some engines leave on a bind and
+// mount(2) ignores there; they stay in Data, and Warnings names them.
 func ParseMountOptions(fstype string, options []string) (MountOptions, error) {
 	m := MountOptions{Bind: fstype == "bind"}
 	firstUnknown := -1
@@ -51,7 +52,7 @@ func ParseMountOptions(fstype string, options []string) (MountOptions, error) {
 		if strings.IndexByte(option, 0) >= 0 {
 			return m, &OptionError{Index: i, Option: option}
 		}
-		if firstUnknown < 0 {
+		if firstUnknown < 0 && !strings.Contains(option, "=") {
 			firstUnknown = i
 		}
 		m.Data = append(m.Data, splitData(fstype, option)...)

@@ -26,23 +26,9 @@ func Unsupported(s *specs.Spec) []*FieldError {
 	}
 	if l := s.Linux; l != nil {
 		refuse(l.MountLabel != "", "linux.mountLabel", notYet)
-		refuse(len(l.UIDMappings) > 0, "linux.uidMappings", notYet)
-		refuse(len(l.GIDMappings) > 0, "linux.gidMappings", notYet)
 		refuse(l.IntelRdt != nil, "linux.intelRdt", notYet)
 		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
 		refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", notYet)
-		userns := false
-		for i, ns := range l.Namespaces {
-			if ns.Type == specs.UserNamespace {
-				userns = true
-				refuse(true, element("linux.namespaces", i), "user namespace: "+notYet)
-			}
-		}
-		for i, m := range s.Mounts {
-			if userns {
-				refuse(len(m.UIDMappings) > 0, element("mounts", i)+".uidMappings", notYet)
-			}
-		}
 	}
 	return found
 }

@@ -50,6 +50,9 @@ func Warnings(s *specs.Spec) []string {
 			warnings = append(warnings, fmt.Sprintf("%s.destination: relative paths are deprecated, using /%s",
 				element("mounts", i), m.Destination))
 		}
+		if o, err := ParseMountOptions(m.Type, m.Options); err == nil && o.Bind && len(o.Data) > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s.options: %q has no effect on a bind", element("mounts", i), o.Data))
+		}
 	}
 	if s.Process == nil || s.Process.Capabilities == nil {
 		return warnings

@@ -81,12 +81,6 @@ func (h *Host) do(a plan.Action) error {
 		return h.joinCgroup()
 	case plan.MakeGate:
 		return h.makeGate()
-	case plan.OwnStdio:
-		err := unix.Fchown(a.FD, a.UID, -1)
-		if err == unix.EINVAL || err == unix.EPERM || err == unix.EROFS {
-			return nil // a caller's file that has no owner to change; runc goes on, too
-		}
-		return err
 	default:
 		return fmt.Errorf("unknown host step %T", a)
 	}
@@ -180,6 +174,14 @@ func (h *Host) newMount(a plan.NewMount) error {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return explain("create", err)
 	}
+	if a.Context {
+		keep, err := unix.FcntlInt(uintptr(fs), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return err
+		}
+		h.Keep(a.Out, keep)
+		return nil
+	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(a.Attrs))
 	if err != nil {
 		return explain("mount", err)
@@ -188,6 +190,11 @@ func (h *Host) newMount(a plan.NewMount) error {
 	for _, dir := range a.Dirs {
 		if err := unix.Mkdirat(fd, dir, 0o755); err != nil {
 			return fmt.Errorf("make directory %s: %w", dir, err)
+		}
+	}
+	for _, file := range a.Files {
+		if err := unix.Mknodat(fd, file, unix.S_IFREG|0o600, 0); err != nil {
+			return fmt.Errorf("make file %s: %w", file, err)
 		}
 	}
 	for _, link := range a.Links {
@@ -203,8 +210,8 @@ func (h *Host) newMount(a plan.NewMount) error {
 	return setAttrs(fd, a.After)
 }
 
-// expand splits overlay's list of lower directories, which may exceed what fsconfig takes, into one option each (Linux
-// 6.8); older kernels get the list as it is.
+// expand splits overlay's list of lower directories, if it exceeds what fsconfig takes, into one option each (Linux 6.8).
+// Lists of up to a page don't come here: the plan gives them to mount(2).
 func expand(fstype string, options []string) []string {
 	if fstype != "overlay" {
 		return options

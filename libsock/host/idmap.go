@@ -53,12 +53,27 @@ func userNamespace(uids, gids []specs.LinuxIDMapping) (int, error) {
 		_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED, nil)
 		_ = unix.Close(pidfd)
 	}()
-	for file, mappings := range map[string][]specs.LinuxIDMapping{"uid_map": uids, "gid_map": gids} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), []byte(mapText(mappings)), 0); err != nil {
-			return -1, err
-		}
+	if err := WriteMappings(pid, uids, gids); err != nil {
+		return -1, err
 	}
 	return unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// WriteMappings gives the user namespace of process pid its mappings, user_namespaces(7). One that config.json joins by
+// path has them, so an empty list is left out.
+func WriteMappings(pid int, uids, gids []specs.LinuxIDMapping) error {
+	for _, m := range []struct {
+		file, from string
+		list       []specs.LinuxIDMapping
+	}{{"uid_map", "linux.uidMappings", uids}, {"gid_map", "linux.gidMappings", gids}} {
+		if len(m.list) == 0 {
+			continue
+		}
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(mapText(m.list)), 0); err != nil {
+			return fmt.Errorf("%s: %w", m.from, err)
+		}
+	}
+	return nil
 }
 
 // mapText is the format of uid_map, user_namespaces(7).

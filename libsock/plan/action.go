@@ -31,7 +31,10 @@ type IDMap struct {
 
 // NewMount makes a file system that belongs to no namespace of the container, detached: fsopen(2) to fsmount(2).
 type NewMount struct {
-	Out     string
+	Out string
+	// Context leaves fsmount to the child: Out is the created file system's context. A mount gets its place in mountinfo
+	// when it is made, not when it is attached (Linux 6.8), and there they should be in the order of config.json.
+	Context bool
 	Type    string
 	Source  string
 	Super   []string // flags of the superblock
@@ -41,6 +44,7 @@ type NewMount struct {
 	ModeOf  string   // take mode= from this directory of the rootfs, if it exists there
 	CopyUp  string   // copy this directory of the rootfs into it
 	Dirs    []string // directories to make in it
+	Files   []string // empty files to make in it
 	Links   [][2]string
 }
 
@@ -63,9 +67,6 @@ type JoinCgroup struct{}
 // MakeGate makes the FIFO on which the created container waits, and opens the state directory.
 type MakeGate struct{}
 
-// OwnStdio gives a stdio descriptor to the container's user, as runc does.
-type OwnStdio struct{ FD, UID int }
-
 func (CloneTree) action()     {}
 func (NewMount) action()      {}
 func (OpenNamespace) action() {}
@@ -73,4 +74,3 @@ func (OpenProc) action()      {}
 func (MakeCgroup) action()    {}
 func (JoinCgroup) action()    {}
 func (MakeGate) action()      {}
-func (OwnStdio) action()      {}

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -22,7 +23,15 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.decideFastPaths()
 	b.seal()
 	b.cgroup()
-	b.namespaces()
+	b.joinNamespaces()
+	if b.inUserNamespace() {
+		b.openGate()
+		if err := b.privileged(config.Process); err != nil {
+			return nil, err
+		}
+	}
+	outside := len(b.plan.Child)
+	b.furnishNamespaces()
 	if err := b.rootfs(); err != nil {
 		return nil, err
 	}
@@ -33,6 +42,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.console()
 	b.pauseForHooks()
 	b.makeCwd()
+	b.takeMask()
 	b.enterRoot()
 	b.lockDown()
 	b.names()
@@ -47,6 +57,15 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.wait()
 	b.seccomp(config.Process, beforeExec)
 	b.execute(config.Process)
+	if b.inUserNamespace() {
+		// Only now is it known what has to be on the stage.
+		inside := slices.Clone(b.plan.Child[outside:])
+		b.plan.Child = b.plan.Child[:outside]
+		if err := b.enterUserNamespace(); err != nil {
+			return nil, err
+		}
+		b.plan.Child = append(b.plan.Child, inside...)
+	}
 	return b.plan, nil
 }
 

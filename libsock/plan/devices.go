@@ -76,6 +76,10 @@ func (b *builder) devices() {
 
 // device makes one node. One that the image has already is left as it is, as in runc.
 func (b *builder) device(from string, d specs.LinuxDevice) {
+	if b.inUserNamespace() {
+		b.hostDevice(from, d)
+		return
+	}
 	name := path.Clean(d.Path)
 	mode := uint32(0o666)
 	if d.FileMode != nil {

@@ -20,6 +20,9 @@ type Join struct {
 // the container's personality. Errors name the path in the process's JSON.
 func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join, opt Options, facts Facts) (*Plan, error) {
 	config := &specs.Spec{Process: p, Linux: &specs.Linux{Personality: personality}}
+	if join.Flags&unix.CLONE_NEWUSER != 0 {
+		config.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
+	}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	b.seal()
 	if a := p.ExecCPUAffinity; a != nil {
@@ -30,6 +33,11 @@ func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join,
 	b.joinCgroup("")
 	if a := p.ExecCPUAffinity; a != nil {
 		if err := b.affinity("process.execCPUAffinity.final", a.Final); err != nil {
+			return nil, err
+		}
+	}
+	if b.inUserNamespace() {
+		if err := b.privileged(p); err != nil {
 			return nil, err
 		}
 	}
@@ -59,6 +67,12 @@ func (b *builder) join(j Join) {
 	var ops []stub.Instr
 	if flags := j.Flags &^ unix.CLONE_NEWPID; flags != 0 {
 		ops = append(ops, sys(unix.SYS_SETNS, stub.FD(fdPIDFD), stub.Int(flags)))
+		if flags&unix.CLONE_NEWUSER != 0 { // become its root, if it has one
+			ops = append(ops,
+				unless(sys(unix.SYS_SETRESGID, zero, zero, zero), "", unix.EINVAL),
+				unless(sys(unix.SYS_SETRESUID, zero, zero, zero), "", unix.EINVAL),
+				sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero))
+		}
 	}
 	if j.Root {
 		ops = append(ops, sys(unix.SYS_FCHDIR, stub.FD(fdRootDir)), sys(unix.SYS_CHROOT, stub.Text(".")), closeFD(stub.FD(fdRootDir)))
@@ -104,16 +118,12 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(2), zero))
 	if p != nil {
 		b.joinCgroup("")
-		b.oomScore(p)
+		if err := b.privileged(p); err != nil {
+			return nil, err
+		}
 	}
 	b.join(join)
 	if p != nil {
-		if err := b.scheduling(p); err != nil {
-			return nil, err
-		}
-		if err := b.rlimits(p); err != nil {
-			return nil, err
-		}
 		b.noNewPrivileges(p)
 	}
 	b.line(Note{Does: "close what is not the hook's"}, b.keepOnly()...)

@@ -45,7 +45,7 @@ func (b *builder) mounts() error {
 			err = b.bind(from, m, o)
 		case m.Type == "cgroup" || m.Type == "cgroup2" && b.facts.Cgroup.Unified:
 			err = b.cgroupMount(from, m, o)
-		case slices.Contains(namespacedTypes, m.Type):
+		case slices.Contains(namespacedTypes, m.Type), m.Type == "tmpfs" && b.inUserNamespace() && !o.TmpCopyUp:
 			err = b.namespaced(from, m, o)
 		default:
 			err = b.detached(from, i, m, o)
@@ -111,7 +111,7 @@ func without(list []string, word string) []string {
 func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
 	target, fs := stub.Value(slotT), stub.Value(slotS)
 	ops := []stub.Instr{lookup(slotT, inRoot(m.Destination), 0)}
-	if len(o.SuperFlags)+len(o.Data) > 0 {
+	if len(o.SuperFlags)+len(o.Data) > 0 && !o.Bind { // a bind has no superblock of its own
 		ops = append(ops, into(slotS, sys(unix.SYS_FSPICK, target, empty, stub.Int(unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH))))
 		ops = append(ops, configure(fs, o.SuperFlags, o.Data)...)
 		ops = append(ops, sys(unix.SYS_FSCONFIG, fs, stub.Int(unix.FSCONFIG_CMD_RECONFIGURE), zero, zero, zero), closeFD(fs))
@@ -170,18 +170,26 @@ func attrs(o spec.MountOptions) []Attr {
 func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 	source := b.source(m)
 	act := CloneTree{Out: from, Path: source, Recursive: o.Recursive, Attrs: append(b.treePropagation(), attrs(o)...)}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+	switch {
+	case len(m.UIDMappings)+len(m.GIDMappings) > 0:
 		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", UIDs: m.UIDMappings, GIDs: m.GIDMappings}
-	} else if o.IDMap != "" {
+	case o.IDMap != "" && len(b.spec.Linux.UIDMappings) > 0:
+		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", UIDs: b.spec.Linux.UIDMappings, GIDs: b.spec.Linux.GIDMappings}
+	case o.IDMap != "":
 		return fmt.Errorf("%s.options: %s needs uidMappings and gidMappings, or a user namespace", from, o.IDMap)
 	}
 	b.step(Note{From: from + ".source", Does: "clone the mount of " + source, Fast: FastDetached}, act)
-	b.place(from, m.Destination, b.facts.Files[source], stub.FD(from), handMount(m))
+	mount, ops := b.prepared(from, b.facts.Files[source])
+	b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m), ops...)
 	return nil
 }
 
 // detached plans a file system that the parent can make by itself: tmpfs, overlay, a disk.
 func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOptions) error {
+	if needsPage(o.Data) {
+		b.classic(from, m, o)
+		return nil
+	}
 	act := NewMount{Out: from, Type: m.Type, Source: m.Source, Super: o.SuperFlags, Options: o.Data, Attrs: o.Set}
 	if act.Source == "" {
 		act.Source = m.Type // /proc/mounts must not show an empty field
@@ -199,9 +207,54 @@ func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOption
 			act.CopyUp = inRoot(m.Destination)
 		}
 	}
+	mount := stub.Value(slotM)
+	var ops []stub.Instr
+	if b.inUserNamespace() || act.CopyUp != "" {
+		mount, ops = b.prepared(from, false)
+	} else {
+		act.Context = true
+		ops = []stub.Instr{
+			into(slotM, sys(unix.SYS_FSMOUNT, stub.FD(from), stub.Int(unix.FSMOUNT_CLOEXEC), stub.Int(act.Attrs))),
+			closeFD(stub.FD(from)),
+		}
+		for _, a := range act.After {
+			ops = append(ops, setAttr(mount, a))
+		}
+	}
 	b.step(Note{From: from, Does: "make a detached " + m.Type, Fast: FastDetached}, act)
-	b.place(from, m.Destination, false, stub.FD(from), handMount(m))
+	b.place(from, m.Destination, false, mount, handMount(m), ops...)
 	return nil
+}
+
+// pageOfOptions is what mount(2) takes of a file system's options, in bytes.
+const pageOfOptions = 4095
+
+// needsPage says whether an option is too long for fsconfig(2) but all of them fit mount(2): the lower directories of an
+// overlay. Options beyond that are split, which takes Linux 6.8 (see package host).
+func needsPage(options []string) bool {
+	long := slices.ContainsFunc(options, func(option string) bool {
+		_, value, _ := strings.Cut(option, "=")
+		return len(value) > longestOption
+	})
+	return long && len(strings.Join(options, ",")) <= pageOfOptions
+}
+
+// classic plans a mount by mount(2), onto the target that the child has entered; attributes come second.
+func (b *builder) classic(from string, m specs.Mount, o spec.MountOptions) {
+	source := m.Source
+	if source == "" {
+		source = m.Type
+	}
+	target, mounted := stub.Value(slotT), stub.Value(slotM)
+	options := strings.Join(append(o.SuperFlags[:len(o.SuperFlags):len(o.SuperFlags)], o.Data...), ",")
+	ops := append(b.makeTarget(slotT, m.Destination, false),
+		at("have", sys(unix.SYS_FCHDIR, target)), closeFD(target),
+		sys(unix.SYS_MOUNT, stub.Text(source), stub.Text("."), stub.Text(m.Type), zero, stub.Text(options)),
+		lookup(slotM, inRoot(m.Destination), unix.O_DIRECTORY))
+	for _, a := range attrs(o) {
+		ops = append(ops, setAttr(mounted, a))
+	}
+	b.line(Note{From: from, Does: "mount " + path.Clean("/"+m.Destination), Hand: handMount(m)}, append(ops, closeFD(mounted))...)
 }
 
 func hasOption(options []string, key string) bool {
@@ -244,7 +297,11 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) er
 	if source == "" {
 		source = m.Type
 	}
-	ops := newFS(slotM, m.Type, source, o.SuperFlags, o.Data, o.Set)
+	options := o.Data
+	if mode, ok := b.facts.Modes[inRoot(m.Destination)]; ok && m.Type == "tmpfs" && !hasOption(options, "mode") {
+		options = append(options[:len(options):len(options)], fmt.Sprintf("mode=%o", mode))
+	}
+	ops := newFS(slotM, m.Type, source, o.SuperFlags, options, o.Set)
 	o.Set, o.Clear = 0, 0
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(stub.Value(slotM), a))
@@ -290,8 +347,8 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 			m.Type = "cgroup2"
 			return b.namespaced(from, m, o)
 		}
-		mount := b.cloneCgroup(from, b.facts.Cgroup.Mounts[0], o)
-		b.place(from, m.Destination, false, mount, "mount --bind "+b.facts.Cgroup.Mounts[0].Dir+" rootfs"+m.Destination)
+		mount, ops := b.cloneCgroup(from, b.facts.Cgroup.Mounts[0], o)
+		b.place(from, m.Destination, false, mount, "mount --bind "+b.facts.Cgroup.Mounts[0].Dir+" rootfs"+m.Destination, ops...)
 		return nil
 	}
 	// Its attributes come last: once it is read-only, the directories can't be made any more.
@@ -303,10 +360,11 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 		}
 	}
 	b.step(Note{From: from, Does: "make a detached tmpfs for the hierarchies", Fast: FastDetached}, tmpfs)
-	b.place(from, m.Destination, false, stub.FD(from), handMount(m))
+	mount, ops := b.prepared(from, false)
 	// The hierarchies go into directories of that tmpfs, through its descriptor: nothing to resolve, nothing to race with.
-	holder := stub.FD(from)
-	b.plan.Child[len(b.plan.Child)-1].Ops = keepOpen(b.plan.Child[len(b.plan.Child)-1].Ops, holder)
+	holder := stub.Value(slotHolder)
+	ops = append(ops, into(slotHolder, sys(unix.SYS_FCNTL, mount, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))))
+	b.place(from, m.Destination, false, mount, handMount(m), ops...)
 	for _, c := range b.facts.Cgroup.Mounts {
 		n := Note{From: from, Does: "mount " + path.Join(m.Destination, c.Name), Hand: "mount --bind " + c.Dir + " rootfs" + path.Join(m.Destination, c.Name)}
 		mount, ops := stub.Value(slotM), []stub.Instr(nil)
@@ -314,7 +372,7 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 			n.Hand = "mount -t cgroup -o " + c.Data + " cgroup rootfs" + path.Join(m.Destination, c.Name)
 			ops = newFS(slotM, "cgroup", "cgroup", nil, strings.Split(c.Data, ","), o.Set)
 		} else {
-			mount = b.cloneCgroup(from, c, o)
+			mount, ops = b.cloneCgroup(from, c, o)
 		}
 		b.line(n, append(ops,
 			sys(unix.SYS_MOVE_MOUNT, mount, empty, holder, stub.Text(c.Name), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
@@ -324,17 +382,12 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 	return nil
 }
 
-// keepOpen leaves out the instruction that closes fd.
-func keepOpen(ops []stub.Instr, fd stub.Arg) []stub.Instr {
-	return slices.DeleteFunc(ops, func(in stub.Instr) bool { return in.Sys == unix.SYS_CLOSE && in.Args[0] == fd })
-}
-
 // cloneCgroup plans a bind of one of the container's cgroup directories.
-func (b *builder) cloneCgroup(from string, c CgroupMount, o spec.MountOptions) stub.Arg {
+func (b *builder) cloneCgroup(from string, c CgroupMount, o spec.MountOptions) (stub.Arg, []stub.Instr) {
 	out := strings.TrimSuffix(from+"."+c.Name, ".")
 	b.step(Note{From: from, Does: "clone the mount of " + c.Dir, Fast: FastDetached},
 		CloneTree{Out: out, Path: c.Dir, Attrs: append(b.treePropagation(), attrs(o)...)})
-	return stub.FD(out)
+	return b.prepared(out, false)
 }
 
 // readonlyPaths covers linux.readonlyPaths with read-only copies of themselves; what does not exist needs none.
@@ -357,15 +410,25 @@ const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY
 // fdNull is a detached mount of the host's /dev/null, never of the image's (CVE-2025-31133).
 const fdNull = "null"
 
+// takeMask has the mask for files at hand while what the parent prepared is in reach.
+func (b *builder) takeMask() {
+	if len(b.spec.Linux.MaskedPaths) == 0 {
+		return
+	}
+	b.step(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null", Fast: FastDetached},
+		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
+	null, ops := b.prepared(fdNull, true)
+	b.line(Note{From: "linux.maskedPaths", Does: "take the mask for files"},
+		append(ops, into(slotNullTree, sys(unix.SYS_FCNTL, null, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))), closeFD(null))...)
+}
+
 // maskedPaths covers files with /dev/null and directories with an empty tmpfs; what does not exist needs no cover. The
 // first cover of each kind is kept open and the others are clones of it.
 func (b *builder) maskedPaths() {
 	if len(b.spec.Linux.MaskedPaths) == 0 {
 		return
 	}
-	b.step(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null", Fast: FastDetached},
-		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
-	target, cover, null := stub.Value(slotT), stub.Value(slotM), stub.FD(fdNull)
+	target, cover, null := stub.Value(slotT), stub.Value(slotM), stub.Value(slotNullTree)
 	clone := func(s stub.Slot) stub.Instr {
 		return into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(s), empty, stub.Int(cloneFlags)))
 	}

@@ -29,27 +29,35 @@ var namespaceKinds = []struct {
 	{specs.TimeNamespace, unix.CLONE_NEWTIME, "--time"},
 }
 
-// namespaces joins those given by path, has the clone make the new ones, and unshares the two that can't be made there:
-// a cgroup namespace begins at the cgroup of who makes it, and a time namespace takes its offsets before it is entered.
-func (b *builder) namespaces() {
+// joinNamespaces joins those given by path and has the clone make the others.
+func (b *builder) joinNamespaces() {
 	for i, ns := range b.spec.Linux.Namespaces {
-		from := fmt.Sprintf("linux.namespaces[%d]", i)
 		flag, _ := spec.NamespaceFlag(ns.Type)
-		if ns.Path != "" {
-			b.joinNamespace(from, ns, flag)
-			continue
-		}
-		switch ns.Type {
-		case specs.CgroupNamespace:
-			b.line(Note{From: from, Does: "make a cgroup namespace", Hand: "unshare --cgroup"},
-				sys(unix.SYS_UNSHARE, stub.Int(unix.CLONE_NEWCGROUP)))
-		case specs.TimeNamespace:
-			b.newTimeNamespace(from)
+		switch {
+		case ns.Path != "":
+			b.joinNamespace(fmt.Sprintf("linux.namespaces[%d]", i), ns, flag)
+		case ns.Type == specs.UserNamespace, ns.Type == specs.CgroupNamespace, ns.Type == specs.TimeNamespace:
+			// Not by this clone: enterUserNamespace, furnishNamespaces.
 		default:
 			b.plan.Clone.Flags |= flag
-			if ns.Type == specs.NetworkNamespace {
-				b.loopbackUp(from)
-			}
+		}
+	}
+}
+
+// furnishNamespaces unshares the two that can't be made by the clone (a cgroup namespace begins at the cgroup of who makes
+// it, and a time namespace takes its offsets before it is entered) and brings a new network's loopback up.
+func (b *builder) furnishNamespaces() {
+	for i, ns := range b.spec.Linux.Namespaces {
+		from := fmt.Sprintf("linux.namespaces[%d]", i)
+		switch {
+		case ns.Path != "":
+		case ns.Type == specs.CgroupNamespace:
+			b.line(Note{From: from, Does: "make a cgroup namespace", Hand: "unshare --cgroup"},
+				sys(unix.SYS_UNSHARE, stub.Int(unix.CLONE_NEWCGROUP)))
+		case ns.Type == specs.TimeNamespace:
+			b.newTimeNamespace(from)
+		case ns.Type == specs.NetworkNamespace:
+			b.loopbackUp(from)
 		}
 	}
 }
@@ -72,9 +80,12 @@ func (b *builder) joinNamespace(from string, ns specs.LinuxNamespace, flag uint6
 		Hand: fmt.Sprintf("nsenter --%s=%s", ns.Type, ns.Path),
 	}
 	b.step(n, OpenNamespace{Out: out, Path: ns.Path, Flag: int(flag)})
-	if ns.Type == specs.PIDNamespace {
+	switch ns.Type {
+	case specs.PIDNamespace:
 		b.plan.Clone.PID = out
 		return
+	case specs.UserNamespace:
+		return // after everything that takes rights on the host: enterUserNamespace
 	}
 	b.line(n, sys(unix.SYS_SETNS, stub.FD(out), stub.Int(flag)), closeFD(stub.FD(out)))
 }

@@ -94,10 +94,11 @@ type Facts struct {
 	Resolved map[string]string
 	Kcore    bool // /proc/kcore exists
 	Cgroup   Cgroup
-	Filter   *Filter  // linux.seccomp, compiled
-	NOFILE   *Rlimit  // the caller's RLIMIT_NOFILE, where Go's runtime raised it
-	OwnStdio []int    // stdio descriptors that must be given to process.user.uid
-	ProcSys  []string // mount points of procfs and sysfs on the host; only needed with NoPivot
+	Filter   *Filter           // linux.seccomp, compiled
+	NOFILE   *Rlimit           // the caller's RLIMIT_NOFILE, where Go's runtime raised it
+	OwnStdio []int             // stdio descriptors that must be given to process.user.uid
+	Modes    map[string]uint32 // modes of the rootfs's directories that a tmpfs covers, by destination without its slash
+	ProcSys  []string          // mount points of procfs and sysfs on the host; only needed with NoPivot
 }
 
 // Rlimit is a soft and a hard limit, getrlimit(2).
@@ -143,22 +144,25 @@ const (
 
 // Slots that live longer than a line; the others are for one line each.
 const (
-	slotReport = stub.Report
-	slotRoot   = stub.Slot(1)
-	slotGate   = stub.Slot(2)
-	slotError  = stub.Slot(3)
-	slotMaster = stub.Slot(4)
-	slotSlave  = stub.Slot(5)
-	slotDevpts = stub.Slot(6)
-	slotCwd    = stub.Slot(7) // set when root could enter the working directory
-	slotDev    = stub.Slot(8)
-	slotNull   = stub.Slot(9)  // a mask that is in place, for files
-	slotEmpty  = stub.Slot(15) // the same for directories
-	slotT      = stub.Slot(10) // a mount's target
-	slotM      = stub.Slot(11) // a mount
-	slotS      = stub.Slot(12) // a file system context, or any other passing descriptor
-	slotP      = stub.Slot(13) // parent directories, two in turn
-	slotQ      = stub.Slot(14)
+	slotReport   = stub.Report
+	slotRoot     = stub.Slot(1)
+	slotGate     = stub.Slot(2)
+	slotError    = stub.Slot(3)
+	slotMaster   = stub.Slot(4)
+	slotSlave    = stub.Slot(5)
+	slotDevpts   = stub.Slot(6)
+	slotCwd      = stub.Slot(7) // set when root could enter the working directory
+	slotDev      = stub.Slot(8)
+	slotNull     = stub.Slot(9)  // a mask that is in place, for files
+	slotEmpty    = stub.Slot(15) // the same for directories
+	slotNullTree = stub.Slot(16) // a mount of /dev/null that has no place yet
+	slotHolder   = stub.Slot(17) // the tmpfs that holds cgroup v1's hierarchies
+	slotStage    = stub.Slot(18) // the stage, see userns.go
+	slotT        = stub.Slot(10) // a mount's target
+	slotM        = stub.Slot(11) // a mount
+	slotS        = stub.Slot(12) // a file system context, or any other passing descriptor
+	slotP        = stub.Slot(13) // parent directories, two in turn
+	slotQ        = stub.Slot(14)
 )
 
 // high is where the child keeps the descriptors that it needs to the end, above all that it opens on the way.
@@ -170,8 +174,9 @@ type builder struct {
 	opt    Options
 	facts  Facts
 	plan   *Plan
-	late   []Line // for just before execve
-	devpts bool   // slotDevpts holds the container's devpts
+	late   []Line   // for just before execve
+	staged []staged // with a new mount namespace in another user namespace: what waits to be cloned there
+	devpts bool     // slotDevpts holds the container's devpts
 }
 
 func (b *builder) step(n Note, do Action) { b.plan.Host = append(b.plan.Host, Step{n, do}) }

@@ -48,16 +48,14 @@ func (b *builder) sysctls() {
 // rights it needs.
 func (b *builder) process(p *specs.Process) error {
 	b.keyring()
-	b.oomScore(p)
-	b.openGate()
-	if err := b.scheduling(p); err != nil {
-		return err
-	}
 	b.takeTerminal(p)
 	b.ownStdio(p)
 	b.chdir(p, true)
-	if err := b.rlimits(p); err != nil {
-		return err
+	if !b.inUserNamespace() {
+		b.openGate()
+		if err := b.privileged(p); err != nil {
+			return err
+		}
 	}
 	b.noNewPrivileges(p)
 	b.line(Note{Does: "close what is not the process's"}, b.keepOnly()...)
@@ -75,10 +73,21 @@ func (b *builder) noNewPrivileges(p *specs.Process) {
 	}
 }
 
+// privileged sets what may take capabilities on the host; a user namespace is entered after it.
+func (b *builder) privileged(p *specs.Process) error {
+	b.oomScore(p)
+	if err := b.scheduling(p); err != nil {
+		return err
+	}
+	return b.rlimits(p)
+}
+
 // ownStdio lets the process reopen its stdio, /dev/stdout for example, though it isn't root.
 func (b *builder) ownStdio(p *specs.Process) {
 	for _, fd := range b.facts.OwnStdio {
-		b.step(Note{From: "process.user.uid", Does: fmt.Sprintf("give descriptor %d to uid %d", fd, p.User.UID)}, OwnStdio{FD: fd, UID: int(p.User.UID)})
+		// Some have no owner to change, or one whom this user namespace doesn't know; runc goes on, too.
+		b.line(Note{From: "process.user.uid", Does: fmt.Sprintf("give descriptor %d to uid %d", fd, p.User.UID)},
+			unless(sys(unix.SYS_FCHOWN, stub.Int(fd), stub.Int(p.User.UID), stub.Int(-1)), "", unix.EINVAL, unix.EPERM, unix.EROFS))
 	}
 }
 

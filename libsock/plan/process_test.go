@@ -212,5 +212,5 @@ func TestBuildHook(t *testing.T) {
 	}
 	compiles(t, inside)
 	has(t, doing(t, inside, "exec /hook"), `["/hook"]`)
-	inOrder(t, inside, "join the cgroup in devices", "join the container", "set RLIMIT_NPROC", "set no_new_privs", "close what is not the hook's", "become uid 5", "exec /hook")
+	inOrder(t, inside, "join the cgroup in devices", "set RLIMIT_NPROC", "join the container", "set no_new_privs", "close what is not the hook's", "become uid 5", "exec /hook")
 }

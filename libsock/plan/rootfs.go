@@ -43,15 +43,27 @@ func (b *builder) rootfs() error {
 	}
 	b.step(Note{From: "root.path", Does: "clone the mount of " + b.opt.Rootfs, Fast: FastDetached},
 		CloneTree{Out: fdRoot, Path: b.opt.Rootfs, Recursive: true, Attrs: attrs})
-	ops := []stub.Instr{
-		sys(unix.SYS_MOVE_MOUNT, stub.FD(fdRoot), empty, stub.Int(unix.AT_FDCWD), stub.Text(b.opt.Rootfs), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)),
-		closeFD(stub.FD(fdRoot)),
+	tree, ops := b.prepared(fdRoot, false)
+	if b.inUserNamespace() {
+		// The working directory is the stage, at the rootfs's place; its root may not search the way there.
+		ops = append(ops,
+			sys(unix.SYS_MOVE_MOUNT, tree, empty, stub.Int(unix.AT_FDCWD), stub.Text("."), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
+			into(slotRoot, sys(unix.SYS_FCNTL, tree, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))),
+			closeFD(tree))
+	} else {
+		ops = append(ops, b.attachAtRootfs(tree), closeFD(tree))
+		ops = append(ops, b.openRoot()...)
 	}
 	b.line(Note{
 		From: "root.path", Does: "mount the root file system",
 		Hand: fmt.Sprintf("mount --rbind %[1]s %[1]s", config.Root.Path),
-	}, append(ops, b.openRoot()...)...)
+	}, ops...)
 	return nil
+}
+
+// attachAtRootfs mounts a tree over the rootfs's own place, where hooks and error messages expect it.
+func (b *builder) attachAtRootfs(tree stub.Arg) stub.Instr {
+	return sys(unix.SYS_MOVE_MOUNT, tree, empty, stub.Int(unix.AT_FDCWD), stub.Text(b.opt.Rootfs), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
 }
 
 // openRoot opens the mount that is now at the rootfs, which every path is resolved below.

@@ -45,6 +45,7 @@ type compiler struct {
 	// argPointers are (op, argument, offset), dataPointers (offset of the pointer, offset of what it points to).
 	argPointers  [][3]int
 	dataPointers [][2]int
+	cloned       int // offset of the record that a clone fills in; the first thing in the arena
 }
 
 // Compile makes a program of lines; jumps stay within a line. fds gives the parent's descriptors by name; report is the
@@ -60,6 +61,7 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 		bytes:       make([]byte, 0, 16<<10),
 		argPointers: make([][3]int, 0, n),
 	}
+	c.cloned = c.data(Record{Event: Cloned}.Encode())
 	for i, line := range lines {
 		if err := c.line(i, line); err != nil {
 			return nil, fmt.Errorf("line %d: %w", i, err)
@@ -137,6 +139,10 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 		c.pointArg(i, c.text(a.text))
 	case argBytes:
 		c.pointArg(i, c.data([]byte(a.text)))
+	case argClone:
+		c.pointArg(i, c.cloneArgs(uint64(a.num)))
+	case argCloned:
+		c.pointArg(i, c.cloned)
 	case argFilter:
 		c.pointArg(i, c.filter(a.text))
 	case argVector:
@@ -199,6 +205,16 @@ func (c *compiler) rights(text string, fd int) int {
 	}
 	offset := c.data(header)
 	c.dataPointers = append(c.dataPointers, [2]int{iovec, payload}, [2]int{offset + 16, iovec}, [2]int{offset + 32, control})
+	return offset
+}
+
+// cloneArgs lays out struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+// set_tid_size, cgroup.
+func (c *compiler) cloneArgs(flags uint64) int {
+	const parentTID = 3 * 8
+	args := binary.NativeEndian.AppendUint64(make([]byte, 0, CloneArgsSize), flags|unix.CLONE_PARENT|unix.CLONE_PARENT_SETTID)
+	offset := c.data(args[:CloneArgsSize])
+	c.dataPointers = append(c.dataPointers, [2]int{offset + parentTID, c.cloned + 4})
 	return offset
 }
 

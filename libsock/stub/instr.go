@@ -31,6 +31,8 @@ const (
 	argVector         // pointer to a NULL-terminated array of strings
 	argRights         // pointer to a msghdr that passes one descriptor, unix(7)
 	argFilter         // pointer to a sock_fprog, seccomp(2)
+	argClone          // pointer to a clone_args, clone3(2)
+	argCloned         // pointer to the record that the clone fills in
 	argFD             // a descriptor of the parent's, by name
 	argSlot           // a slot's value
 )
@@ -63,6 +65,16 @@ func Rights(text, fd string) Arg { return Arg{kind: argRights, text: text, list:
 
 // Filter is a pointer to a sock_fprog with a BPF program of 8-byte instructions.
 func Filter(program []byte) Arg { return Arg{kind: argFilter, text: string(program)} }
+
+// CloneArgs is a pointer to the arguments of a clone3 whose child gets the caller's parent as its own (CLONE_PARENT) and
+// whose process ID the kernel puts into the record at Cloned.
+func CloneArgs(flags uint64) Arg { return Arg{kind: argClone, num: int64(flags)} }
+
+// CloneArgsSize is the size that goes with CloneArgs, in bytes.
+const CloneArgsSize = 88
+
+// ClonedRecord is a pointer to a record with the event Cloned; its second word is the process ID that CloneArgs left there.
+func ClonedRecord() Arg { return Arg{kind: argCloned} }
 
 // FD is the parent's descriptor that host steps named so; Compile looks it up.
 func FD(name string) Arg { return Arg{kind: argFD, text: name} }

@@ -11,7 +11,7 @@ import (
 // callNames has the calls that plans use; others print as their number. It is made when somebody prints.
 var callNames = sync.OnceValue(func() map[uintptr]string {
 	return map[uintptr]string{
-		unix.SYS_CAPSET: "capset", unix.SYS_CHDIR: "chdir", unix.SYS_CHROOT: "chroot", unix.SYS_CLOSE: "close",
+		unix.SYS_CAPSET: "capset", unix.SYS_CHDIR: "chdir", unix.SYS_CHROOT: "chroot", unix.SYS_CLOSE: "close", unix.SYS_CLONE3: "clone3", unix.SYS_EXIT_GROUP: "exit_group",
 		unix.SYS_CLOSE_RANGE: "close_range", unix.SYS_DUP3: "dup3", unix.SYS_EXECVE: "execve",
 		unix.SYS_FCHDIR: "fchdir", unix.SYS_FCHOWN: "fchown", unix.SYS_FCHOWNAT: "fchownat", unix.SYS_FCNTL: "fcntl",
 		unix.SYS_FSCONFIG: "fsconfig", unix.SYS_FSMOUNT: "fsmount", unix.SYS_FSPICK: "fspick", unix.SYS_FSOPEN: "fsopen",
@@ -74,6 +74,10 @@ func (a Arg) String() string {
 		return fmt.Sprintf("{%q, SCM_RIGHTS <%s>}", a.text, (*a.list)[0])
 	case argFilter:
 		return fmt.Sprintf("{BPF, %d instructions}", len(a.text)/8)
+	case argClone:
+		return fmt.Sprintf("{flags %#x|CLONE_PARENT}", uint64(a.num))
+	case argCloned:
+		return "{record of the clone}"
 	case argFD:
 		return "<" + a.text + ">"
 	case argSlot:

@@ -21,10 +21,11 @@ type Record struct {
 const (
 	Ready  uint32 = 0xffffffff // everything is set up; the child waits for the start byte or executes
 	Paused uint32 = 0xfffffffe // mounts are made, hooks may run; the child waits for a byte
+	Cloned uint32 = 0xfffffffd // the child has made another one, whose process ID is in the place of the errno, and ends
 )
 
 // Failed says whether r reports an instruction that failed.
-func (r Record) Failed() bool { return r.Event < Paused }
+func (r Record) Failed() bool { return r.Event < Cloned }
 
 // Encode gives r's bytes on the wire.
 func (r Record) Encode() []byte {

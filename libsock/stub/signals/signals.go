@@ -24,7 +24,9 @@ const (
 	maskSize = 8
 )
 
-// writeEnd is where the handler writes; the assembly reads it.
+// writeEnd is where the handler writes.
+//
+//lint:ignore U1000 the assembly reads it
 var writeEnd int32 = -1
 
 // handlerAddress and restorerAddress are in assembly.

@@ -1,0 +1,129 @@
+package plan
+
+import (
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/stub"
+)
+
+// A container in a user namespace of its own.
+//
+// What root there may change of a mount depends on where the mount came into the namespace: the kernel locks what a new
+// mount namespace inherits from a more privileged one (mount_namespaces(7), "Restrictions on mount namespaces"), but not
+// what is moved into it. So the mounts that the parent prepared are attached first, on a stage, in a copy of the host's
+// mount namespace, by the child of the one clone. It then clones the container's init into the new user namespace, with
+// the same parent, tells its number and ends. Init makes the other namespaces, inherits the stage, locked, and clones from
+// it what it puts in place.
+
+// staged is a mount of the parent's that waits on the stage.
+type staged struct {
+	name string // of the descriptor, and of the place
+	file bool
+}
+
+const (
+	fdStage   = "stage"
+	stageName = "sock-stage"
+	fdUserNS  = "ns.user"
+)
+
+// inUserNamespace says whether the container has a user namespace of its own, new or by path.
+func (b *builder) inUserNamespace() bool { return b.has(specs.UserNamespace) }
+
+// prepared gives a mount that the parent made as the child can place it: the descriptor itself or, in a user namespace, a
+// clone from the stage, for which ops come first.
+func (b *builder) prepared(name string, file bool) (mount stub.Arg, ops []stub.Instr) {
+	if !b.inUserNamespace() {
+		return stub.FD(name), nil
+	}
+	b.staged = append(b.staged, staged{name, file})
+	return stub.Value(slotM), []stub.Instr{
+		into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotStage), stub.Text(name), stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))),
+	}
+}
+
+// enterUserNamespace plans the stage and the second clone. It stands in front of lines that name what is staged, so it
+// is planned after them: see Build.
+func (b *builder) enterUserNamespace() error {
+	if !b.hasNew(specs.MountNamespace) {
+		return fmt.Errorf("linux.namespaces: a user namespace is not supported without a new mount namespace")
+	}
+	if b.plan.Clone.PID != "" {
+		return fmt.Errorf("linux.namespaces: a user namespace is not supported yet with a PID namespace by path")
+	}
+	var dirs, files []string
+	for _, s := range b.staged {
+		if s.file {
+			files = append(files, s.name)
+		} else {
+			dirs = append(dirs, s.name)
+		}
+	}
+	n := Note{From: "linux.namespaces", Does: "make the stage"}
+	b.step(n, NewMount{Out: fdStage, Type: "tmpfs", Source: stageName, Options: []string{"mode=711"}, Dirs: dirs, Files: files})
+	stage := stub.FD(fdStage)
+	b.line(Note{From: "linux.namespaces", Does: "let no mount out of this namespace", Hand: "mount --make-rslave /"},
+		mount("", "/", "", unix.MS_REC|unix.MS_SLAVE))
+	ops := []stub.Instr{b.attachAtRootfs(stage)}
+	for _, s := range b.staged {
+		ops = append(ops,
+			sys(unix.SYS_MOVE_MOUNT, stub.FD(s.name), empty, stage, stub.Text(s.name), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
+			closeFD(stub.FD(s.name)))
+	}
+	b.line(Note{From: "linux.namespaces", Does: fmt.Sprintf("put %d mounts on the stage", len(b.staged)), Hand: "mount --bind ... stage/..."},
+		append(ops, sys(unix.SYS_FCHDIR, stage), closeFD(stage))...)
+
+	// A process is born into its PID and user namespace. The others are unshared by their root, who then owns what is in
+	// them (the root of mqueue, for one).
+	flags := b.plan.Clone.Flags & unix.CLONE_NEWPID
+	others := b.plan.Clone.Flags &^ unix.CLONE_NEWPID
+	b.plan.Clone.Flags = unix.CLONE_NEWNS
+	if b.hasNew(specs.UserNamespace) {
+		flags |= unix.CLONE_NEWUSER
+	} else {
+		b.line(Note{From: "linux.namespaces", Does: "join the user namespace"},
+			sys(unix.SYS_SETNS, stub.FD(fdUserNS), stub.Int(unix.CLONE_NEWUSER)), closeFD(stub.FD(fdUserNS)))
+	}
+	report := stub.Value(slotReport)
+	b.line(Note{From: "linux.namespaces", Does: "clone init into its namespaces, and end", Hand: Clone{Flags: flags}.hand()},
+		then(unless(exactly(sys(unix.SYS_CLONE3, stub.CloneArgs(flags), stub.Int(stub.CloneArgsSize)), 0), "", unix.EPIPE), "init"),
+		exactly(sys(unix.SYS_WRITE, report, stub.ClonedRecord(), stub.Int(stub.RecordSize)), stub.RecordSize),
+		sys(unix.SYS_EXIT_GROUP, zero),
+		at("init", readByte(report)))
+	b.line(Note{From: "linux.uidMappings", Does: "become root of the user namespace"},
+		sys(unix.SYS_SETRESGID, zero, zero, zero),
+		sys(unix.SYS_SETRESUID, zero, zero, zero),
+		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero))
+	b.line(Note{From: "linux.namespaces", Does: "make the other namespaces", Hand: Clone{Flags: others}.hand()},
+		sys(unix.SYS_UNSHARE, stub.Int(others)))
+	b.line(Note{From: "linux.namespaces", Does: "open the stage"},
+		into(slotStage, sys(unix.SYS_OPENAT, stub.Int(unix.AT_FDCWD), stub.Text("."), stub.Int(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), zero)))
+	return nil
+}
+
+// hasNew says whether a namespace of this type is made for the container.
+func (b *builder) hasNew(kind specs.LinuxNamespaceType) bool {
+	for _, ns := range b.spec.Linux.Namespaces {
+		if ns.Type == kind && ns.Path == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// hostDevice binds a device of the host's: in a user namespace none can be made, mknod(2).
+func (b *builder) hostDevice(from string, d specs.LinuxDevice) {
+	name := inRoot(d.Path)
+	out := "device." + fmt.Sprint(len(b.staged))
+	number := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
+	if d.Type == "b" || d.Type == "p" {
+		number = 0
+	}
+	b.step(Note{From: from, Does: "clone the mount of " + d.Path, Fast: FastDetached},
+		CloneTree{Out: out, Path: d.Path, Device: number, Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
+	mount, ops := b.prepared(out, true)
+	b.place(from, name, true, mount, fmt.Sprintf("mount --bind %s rootfs%s", d.Path, d.Path), ops...)
+}
