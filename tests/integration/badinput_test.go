@@ -162,12 +162,6 @@ func TestUnsupported(t *testing.T) {
 		{"process.apparmorProfile", func(c *specs.Spec) { c.Process.ApparmorProfile = "profile" }},
 		{"process.selinuxLabel", func(c *specs.Spec) { c.Process.SelinuxLabel = "label" }},
 		{"linux.mountLabel", func(c *specs.Spec) { c.Linux.MountLabel = "label" }},
-		{"linux.uidMappings", func(c *specs.Spec) {
-			withNamespace(specs.UserNamespace, "")(c)
-			c.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
-			c.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
-		}},
-		{"linux.namespaces[5]", withNamespace(specs.UserNamespace, "/proc/self/ns/user")},
 		{"linux.intelRdt", func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }},
 		{"linux.netDevices", func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} }},
 		{"linux.memoryPolicy", func(c *specs.Spec) {
