@@ -40,25 +40,6 @@ type cloneArgs struct {
 // Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). p must not be started twice.
 // Errors: those of clone3(2) and, for PIDNamespace, of setns(2).
 func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if c.PIDNamespace >= 0 {
-		// Only this thread's children are born elsewhere, and only until it is set back.
-		own, err := unix.Open("/proc/thread-self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, -1, fmt.Errorf("open own PID namespace: %w", err)
-		}
-		defer unix.Close(own)
-		if err := unix.Setns(c.PIDNamespace, unix.CLONE_NEWPID); err != nil {
-			return 0, -1, fmt.Errorf("join PID namespace: %w", err)
-		}
-		defer func() {
-			if back := unix.Setns(own, unix.CLONE_NEWPID); back != nil {
-				runtime.LockOSThread() // never unlocked: the thread ends with its goroutine and is not used again
-				err = fmt.Errorf("return to own PID namespace: %w", back)
-			}
-		}()
-	}
 	var fd int32 = -1
 	args := &cloneArgs{
 		flags:      c.Flags | unix.CLONE_PIDFD,
@@ -69,19 +50,45 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(c.Cgroup)
 	}
+	own := -1
+	if c.PIDNamespace >= 0 {
+		if own, err = unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return 0, -1, fmt.Errorf("open own PID namespace: %w", err)
+		}
+		defer unix.Close(own)
+	}
 	syscall.ForkLock.Lock()
-	child, errno := cloneAndRun(p, args)
+	child, failed, errno := cloneAndRun(p, args, c.PIDNamespace, own)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(args)
 	runtime.KeepAlive(&fd)
-	if errno != 0 {
+	switch {
+	case failed == setnsBack:
+		// This thread's children would be born elsewhere. Its goroutine keeps it, so it ends with it.
+		runtime.LockOSThread()
+		return 0, -1, fmt.Errorf("return to own PID namespace: %w", errno)
+	case failed == setnsThere:
+		return 0, -1, fmt.Errorf("join PID namespace: %w", errno)
+	case failed == cloned:
 		return 0, -1, fmt.Errorf("clone: %w", errno)
 	}
 	return int(child), int(fd), nil
 }
 
-// cloneAndRun returns in the parent only.
+// step is what cloneAndRun failed in.
+type step int
+
+const (
+	nothing step = iota
+	setnsThere
+	cloned
+	setnsBack
+)
+
+// cloneAndRun returns in the parent only. If namespace is not -1, the child is born in that PID namespace: it is set for
+// this thread's children and set back to own. BeforeFork has blocked the signals with which Go preempts, and nothing in
+// between enters the scheduler, so the thread stays the same without being locked.
 //
 // The child shares nothing with the parent (no CLONE_VM), but it has only this thread, so nothing behind the clone may
 // grow the stack, allocate, take a lock or call into the scheduler; hence nosplit below, and norace and nocheckptr
@@ -91,16 +98,31 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 //go:norace
 //go:nocheckptr
 //go:noinline
-func cloneAndRun(p *Program, args *cloneArgs) (child uintptr, errno syscall.Errno) {
+func cloneAndRun(p *Program, args *cloneArgs, namespace, own int) (child uintptr, failed step, errno syscall.Errno) {
 	beforeFork()
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		afterFork()
-		return pid, errno
+	if namespace >= 0 {
+		_, _, errno = syscall.RawSyscall6(unix.SYS_SETNS, uintptr(namespace), unix.CLONE_NEWPID, 0, 0, 0, 0)
+		if errno != 0 {
+			afterFork()
+			return 0, setnsThere, errno
+		}
 	}
-	afterForkInChild()
-	run(p)
-	return 0, 0 // not reached
+	child, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
+	if errno == 0 && child == 0 {
+		afterForkInChild()
+		run(p) // never returns
+	}
+	if errno != 0 {
+		failed = cloned
+	}
+	if namespace >= 0 {
+		_, _, back := syscall.RawSyscall6(unix.SYS_SETNS, uintptr(own), unix.CLONE_NEWPID, 0, 0, 0, 0)
+		if back != 0 {
+			failed, errno = setnsBack, back
+		}
+	}
+	afterFork()
+	return child, failed, errno
 }
 
 // signals is the highest signal number of Linux.

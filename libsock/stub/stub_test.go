@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -222,4 +223,60 @@ func TestManyClones(t *testing.T) {
 	workers.Wait()
 	close(stop)
 	churn.Wait()
+}
+
+// TestBornInAPIDNamespace has many goroutines clone into another PID namespace and into their own in turn.
+func TestBornInAPIDNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make namespaces")
+	}
+	r, w := pipe(t)
+	prog, err := Compile([][]Instr{{{Sys: unix.SYS_READ, Args: []Arg{Int(r), Bytes(make([]byte, 1)), Int(1)}}}}, nil, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, pidfd, err := prog.Start(Clone{Flags: unix.CLONE_NEWPID, PIDNamespace: -1, Cgroup: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	defer func() {
+		_, _ = unix.Write(w, []byte{0})
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+	}()
+	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/pid", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ns)
+	show := func(namespace int) string {
+		out, _ := play(t, Clone{PIDNamespace: namespace, Cgroup: -1},
+			Instr{Sys: unix.SYS_DUP3, Args: []Arg{FD("out"), Int(1), Int(0)}},
+			Instr{Sys: unix.SYS_EXECVE, Args: []Arg{Text("/bin/readlink"), Vector([]string{"readlink", "/proc/self/ns/pid"}), Vector(nil)}})
+		return strings.TrimSpace(out)
+	}
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var workers sync.WaitGroup
+	for range 4 {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for range 20 {
+				if got := show(ns); got != other {
+					t.Errorf("born in %q, want the other namespace %q", got, other)
+				}
+				if got := show(-1); got != own {
+					t.Errorf("born in %q, want our own namespace %q", got, own)
+				}
+			}
+		}()
+	}
+	workers.Wait()
 }
