@@ -204,6 +204,11 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 		}
 	}
 	if p.opt.Pause {
+		if p.beforeExec != nil {
+			if err := p.beforeExec(); err != nil {
+				return err
+			}
+		}
 		if err := c.runStartHooks(child.pidfd); err != nil {
 			return err
 		}

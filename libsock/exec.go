@@ -82,7 +82,7 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.untilExecuted(child, opt); err != nil {
+	if err := c.untilExecuted(child, terminal, opt); err != nil {
 		child.kill()
 		terminal.close()
 		return nil, nil, fmt.Errorf("unable to start container process: %w", err)
@@ -143,7 +143,7 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 	if err != nil {
 		return nil, nil, opt, err
 	}
-	opt.Pause = notifies(facts.Filter)
+	opt.Pause = notifies(facts.Filter) || o.Process.Terminal
 	terminal, socket, err := openTerminal(o.Process, o.Detach, o.ConsoleSocket)
 	if err != nil {
 		h.Close()
@@ -165,14 +165,22 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 	return child, terminal, opt, err
 }
 
-// untilExecuted waits for execve, and before it for a pause in which the seccomp listener is passed on.
-func (c *Container) untilExecuted(child *child, opt plan.Options) error {
+// untilExecuted waits for execve, and before it for a pause in which the terminal is set up and the seccomp listener is
+// passed on.
+func (c *Container) untilExecuted(child *child, terminal *terminal, opt plan.Options) error {
 	if opt.Pause {
 		if _, err := child.await(); err != nil {
 			return c.died(child, err)
 		}
-		if err := c.passListener(child, opt.PreserveFDs); err != nil {
-			return err
+		if terminal != nil {
+			if err := terminal.prepare(); err != nil {
+				return err
+			}
+		}
+		if c.state.Listener != nil {
+			if err := c.passListener(child, opt.PreserveFDs); err != nil {
+				return err
+			}
 		}
 		if err := child.send(1); err != nil {
 			return err

@@ -43,6 +43,9 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 			return 0, err
 		}
 	}
+	if terminal != nil {
+		p.beforeExec = terminal.prepare
+	}
 	c, child, err := r.create(p, o.CreateOptions, socket)
 	if err != nil {
 		terminal.close()
@@ -115,8 +118,8 @@ func (t *terminal) receive() error {
 	return nil
 }
 
-// attach connects the pty with our own stdio: raw mode, window size, bytes both ways.
-func (t *terminal) attach() error {
+// prepare sets both terminals up, before the process can write to its own: raw mode for ours, our size for its.
+func (t *terminal) prepare() error {
 	if err := t.receive(); err != nil {
 		return err
 	}
@@ -131,13 +134,17 @@ func (t *terminal) attach() error {
 		}
 		t.resize()
 	}
+	return nil
+}
+
+// attach copies bytes between the pty and our own stdio, both ways.
+func (t *terminal) attach() {
 	go func() { _, _ = io.Copy(t.master, os.Stdin) }()
 	t.copied = make(chan struct{})
 	go func() {
 		defer close(t.copied)
 		_, _ = io.Copy(os.Stdout, t.master) // ends with EIO when the last slave is closed
 	}()
-	return nil
 }
 
 // resize gives the pty the size of our terminal.
@@ -189,10 +196,7 @@ func reapOrphans() {
 func foreground(c *child, t *terminal, caught int) (int, error) {
 	if t != nil {
 		defer t.close()
-		if err := t.attach(); err != nil {
-			c.kill()
-			return 0, err
-		}
+		t.attach()
 	}
 	if err := relay(caught, c.pidfd, t); err != nil {
 		return 0, err

@@ -52,6 +52,8 @@ type prepared struct {
 	plan   *plan.Plan
 	opt    plan.Options
 	filter *plan.Filter // nil: none
+	// beforeExec, if not nil, runs while a process without a gate waits to execute.
+	beforeExec func() error
 }
 
 func hasStartHooks(h *specs.Hooks) bool { return h != nil && len(h.StartContainer) > 0 }
@@ -112,7 +114,7 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 		return nil, err
 	}
 	p.filter = facts.Filter
-	p.opt.Pause = !gate && (hasStartHooks(config.Hooks) || notifies(p.filter))
+	p.opt.Pause = !gate && (hasStartHooks(config.Hooks) || notifies(p.filter) || config.Process.Terminal)
 	p.plan, err = plan.Build(config, p.opt, facts)
 	return p, err
 }
