@@ -107,19 +107,24 @@ func owner(uid int) string {
 	return u.Username
 }
 
-// lock takes the container's lock and reads its state anew.
-func (c *Container) lock() (*state.Dir, error) {
+// lock takes the container's lock, reads its state anew and says what it is now.
+func (c *Container) lock() (*state.Dir, string, error) {
 	dir, err := state.Open(c.runtime.Root, c.state.ID)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	s, err := dir.Refresh(c.runtime.Root, c.state)
 	if err != nil {
 		dir.Unlock()
-		return nil, err
+		return nil, "", err
 	}
 	c.state = s
-	return dir, nil
+	status, err := c.statusName()
+	if err != nil {
+		dir.Unlock()
+		return nil, "", err
+	}
+	return dir, status, nil
 }
 
 // openInit returns a pidfd of the init process. Errors: ErrNotRunning.
@@ -214,15 +219,11 @@ func (c *Container) Pids() ([]int, error) {
 
 // Pause freezes all processes. Errors: the container is not running.
 func (c *Container) Pause() error {
-	dir, err := c.lock()
+	dir, status, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer dir.Unlock()
-	status, err := c.statusName()
-	if err != nil {
-		return err
-	}
 	if status != "running" && status != "created" {
 		return fmt.Errorf("container not running or created: %s", status)
 	}
@@ -251,14 +252,12 @@ func (c *Container) Resume() error {
 
 // Update changes the limits that r gives and leaves the others.
 func (c *Container) Update(r *specs.LinuxResources) error {
-	dir, err := c.lock()
+	dir, status, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer dir.Unlock()
-	if status, err := c.statusName(); err != nil {
-		return err
-	} else if status == "stopped" {
+	if status == "stopped" {
 		return ErrNotRunning
 	}
 	group, err := c.group()

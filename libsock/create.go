@@ -285,15 +285,11 @@ func (c *Container) Start() error {
 }
 
 func (c *Container) start() error {
-	dir, err := c.lock()
+	dir, status, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer dir.Unlock()
-	status, err := c.statusName()
-	if err != nil {
-		return err
-	}
 	switch status {
 	case "created":
 	case "stopped":

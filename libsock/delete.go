@@ -14,15 +14,11 @@ import (
 // Delete removes a container that has stopped; with force it is killed first. The poststop hooks run last; their errors
 // are warnings, runtime.md "Lifecycle" step 13.
 func (c *Container) Delete(force bool) error {
-	dir, err := c.lock()
+	dir, status, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer dir.Unlock()
-	status, err := c.statusName()
-	if err != nil {
-		return err
-	}
 	switch {
 	case status == "stopped":
 	case force, status == "created":

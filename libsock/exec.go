@@ -94,15 +94,11 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 // container it waits, and must not keep others out.
 func (c *Container) launchExec(o ExecOptions) (*child, *terminal, plan.Options, error) {
 	var none plan.Options
-	dir, err := c.lock()
+	dir, status, err := c.lock()
 	if err != nil {
 		return nil, nil, none, err
 	}
 	defer dir.Unlock()
-	status, err := c.statusName()
-	if err != nil {
-		return nil, nil, none, err
-	}
 	switch {
 	case status == "stopped" || status == "creating":
 		return nil, nil, none, fmt.Errorf("cannot exec in a %s container", status)
