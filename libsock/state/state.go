@@ -253,6 +253,8 @@ func lock(path string) (*Dir, error) {
 // Unlock lets the next command have the container.
 func (d *Dir) Unlock() {
 	if d.fd >= 0 {
+		// Closing alone would leave it to a child that was cloned meanwhile and has not come to close its copy, flock(2).
+		_ = unix.Flock(d.fd, unix.LOCK_UN)
 		_ = unix.Close(d.fd)
 		d.fd = -1
 	}
