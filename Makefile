@@ -17,7 +17,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 GOFUMPT     := .cache/tools/gofumpt-v0.12.0
 STATICCHECK := .cache/tools/staticcheck-v0.8.2
 GODIRS      := $(wildcard cmd libsock shim spec tests contrib)
-SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh
+SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh tests/vm/kernel.sh tests/vm/init
 
 # Tests and the demo need root; test binaries alone run with it. Where a machine lacks something, a test is skipped; with
 # SOCK_TEST_STRICT=1, as in CI, it fails if what is lacking could have been installed.
@@ -34,7 +34,7 @@ FUZZTIME     ?= 30s
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-unit test-integration test-race test-noopt test-seccomp lint bench fuzz setup setup-demo install generate clean help FORCE
+.PHONY: all demo test test-unit test-integration test-vm test-race test-noopt test-seccomp conformance lint bench fuzz setup setup-demo install generate clean help FORCE
 
 all: bin/sock ## build bin/sock, static (the default)
 
@@ -48,13 +48,16 @@ demo: setup-demo bin/sock bin/sock-bench ## set up, build, run real containers a
 	@$(SUDO) tests/demo/demo.sh bin/sock bin/sock-bench
 
 test: setup bin/sock lint test-race test-noopt test-seccomp ## set up, then lint and every test, as CI does
-	$(TEST) -count=1 ./...
+	$(TEST) -count=1 -p 1 ./...
 
 test-unit: ## the tests beside the code: quick, most need no root
 	$(TEST) ./cmd/... ./libsock/... ./spec/...
 
 test-integration: bin/sock ## the tests that run bin/sock on real bundles, as root
-	$(TEST) -count=1 ./tests/...
+	$(TEST) -count=1 ./tests/integration
+
+test-vm: ## the tests in a virtual machine: an older kernel, cgroup v2 only (SOCK_TEST_VM_RUN picks tests)
+	go test -count=1 ./tests/vm
 
 test-race: ## the library's tests under the race detector: the child must not run what it instruments
 	$(TEST) -race -count=1 ./libsock/...
@@ -64,6 +67,9 @@ test-noopt: ## the library's tests without optimisation: the child must not grow
 
 test-seccomp: ## compare the seccomp compiler with libseccomp on random profiles
 	CGO_ENABLED=1 go test -tags libseccomp -count=1 -run Libseccomp ./libsock/seccomp
+
+conformance: setup bin/sock ## run the OCI's validation suite on sock, runc and crun (UPDATE=1 writes docs/conformance.md)
+	SOCK_BINARY=$(CURDIR)/bin/sock $(TEST) -count=1 -v -run TestSuite ./tests/conformance $(if $(UPDATE),-update)
 
 lint: $(GOFUMPT) $(STATICCHECK) ## formatting, vet, staticcheck, go.mod, shellcheck, import rules
 	@files=$$($(GOFUMPT) -l $(GODIRS)) && if [ -n "$$files" ]; then echo "not formatted by gofumpt:" $$files; exit 1; fi

@@ -65,7 +65,7 @@ packages() {
 	[ "$1" = test ] || return 0
 	# gcc and libc6-dev are for the race detector.
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
-	missing /usr/include/seccomp.h=libseccomp-dev
+	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
 }
 
 # go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.

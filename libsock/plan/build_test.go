@@ -224,9 +224,21 @@ func TestEnterRoot(t *testing.T) {
 }
 
 func TestBindMount(t *testing.T) {
-	p := built(t, func(in *input) {
+	bind := func(in *input) {
 		withMount(specs.Mount{Destination: "/a/b", Source: "file", Options: []string{"rbind", "ro", "rnosuid", "rslave", "noexec"}})(in)
 		in.facts.Files = map[string]bool{"/bundle/file": true}
+	}
+	// Usually the child clones the source, and all its attributes are set before it has a place.
+	inside := doing(t, built(t, bind), "clone the mount of /bundle/file")
+	has(t, inside, fmt.Sprintf(`open_tree(%#x, "/bundle/file", %#x)`, uint64(1<<64-100), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+	if n := strings.Count(inside, "mount_setattr($11"); n != 4 {
+		t.Errorf("%d changes of attributes, want the tree's propagation, recursive ones, plain ones, rslave:\n%s", n, inside)
+	}
+
+	// What is to stay the host's peer is cloned by the parent.
+	p := built(t, func(in *input) {
+		bind(in)
+		in.spec.Linux.RootfsPropagation = "shared"
 	})
 	tree := actions[plan.CloneTree](p)[1]
 	if tree.Path != "/bundle/file" || !tree.Recursive || tree.Out != "mounts[0]" {

@@ -178,10 +178,33 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 	case o.IDMap != "":
 		return fmt.Errorf("%s.options: %s needs uidMappings and gidMappings, or a user namespace", from, o.IDMap)
 	}
-	b.step(Note{From: from + ".source", Does: "clone the mount of " + source, Fast: FastDetached}, act)
-	mount, ops := b.prepared(from, b.facts.Files[source])
-	b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m), ops...)
+	n := Note{From: from + ".source", Does: "clone the mount of " + source}
+	if b.bindsOutside() || act.IDMap != nil {
+		n.Fast = FastDetached
+		b.step(n, act)
+		mount, ops := b.prepared(from, b.facts.Files[source])
+		b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m), ops...)
+		return nil
+	}
+	// The child's copy of the host's mounts will do, and then mountinfo has the binds, too, in the order of config.json.
+	flags, mount := unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, stub.Value(slotM)
+	if act.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(source), stub.Int(flags)))}
+	for _, a := range act.Attrs {
+		ops = append(ops, setAttr(mount, a))
+	}
+	b.line(n, ops...)
+	b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m))
 	return nil
+}
+
+// bindsOutside says whether the sources of binds must be cloned in the host's mount namespace: where the child has no
+// copy of it, where they must be locked, or where they are to stay the peers of what is on the host.
+func (b *builder) bindsOutside() bool {
+	flag, _, _ := spec.Propagation(b.spec.Linux.RootfsPropagation)
+	return b.inUserNamespace() || !b.hasNew(specs.MountNamespace) || flag == unix.MS_SHARED
 }
 
 // detached plans a file system that the parent can make by itself: tmpfs, overlay, a disk.

@@ -126,7 +126,8 @@ func ownMounts() error {
 	if cgroupMode() != "hybrid" {
 		return nil
 	}
-	if err := unix.Unmount(unifiedMount, unix.MNT_DETACH); err != nil {
+	// A tmpfs of our own over it, not the host's below it: crun makes directories there all the same.
+	if err := unix.Mount("tmpfs", unifiedMount, "tmpfs", 0, "size=1m"); err != nil {
 		return fmt.Errorf("hide %s: %w", unifiedMount, err)
 	}
 	return nil

@@ -1,0 +1,15 @@
+// Package vm runs the project's tests in a virtual machine: on the oldest kernel that a supported Debian has, 6.1, and on
+// a host with nothing but cgroup v2. It has only tests.
+//
+//	go test ./tests/vm
+//
+// The machine is qemu without KVM, so that it runs everywhere; it needs no root and no network, except that kernel.sh
+// fetches Debian's cloud kernel once. Each test in the machine is a subtest here. SOCK_TEST_VM_RUN picks some of them, as
+// go test's -run would: go test's own sees their names only when they are over.
+//
+// It skips what -short skips: here everything takes twenty times as long as elsewhere. .cache/vm holds the kernel, until
+// make clean; all else is made anew each time.
+//
+// Boot takes two stages of the one script init: the first copies the initramfs to a disk, for pivot_root(2) works on no
+// initramfs, and before Linux 6.3 idmapped mounts on no tmpfs; the second mounts what a host has and runs the tests.
+package vm
