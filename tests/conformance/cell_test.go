@@ -127,6 +127,9 @@ func setUp(name string) error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	if err := ownNull(); err != nil {
+		return err
+	}
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
@@ -341,4 +344,22 @@ func needCgroupV1(t *testing.T) {
 		t.Fatal(err)
 	}
 	need(t, slices.ContainsFunc(hierarchies, func(h hierarchy) bool { return !h.v2 }), "needs cgroup v1, all that the suite knows")
+}
+
+// ownNull puts a device of the cell's own over /dev/null: crun gives the one that is a container's stdin to its user.
+func ownNull() error {
+	const name = "/run/null"
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	if err := unix.Mknod(name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		return fmt.Errorf("make %s: %w", name, err)
+	}
+	if err := unix.Chmod(name, 0o666); err != nil {
+		return fmt.Errorf("make %s: %w", name, err)
+	}
+	if err := unix.Mount(name, "/dev/null", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", name, err)
+	}
+	return nil
 }

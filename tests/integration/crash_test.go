@@ -14,7 +14,10 @@ import (
 // A kill -9 of the runtime at any moment leaves a container that state reports truthfully and delete --force removes wholly.
 func TestKilledRuntime(t *testing.T) {
 	t.Parallel()
-	const rounds = 40
+	rounds := 40
+	if testing.Short() {
+		rounds = 4
+	}
 	for _, variant := range []struct {
 		name   string
 		args   []string

@@ -158,15 +158,16 @@ func TestExecPreserveFDs(t *testing.T) {
 func TestExecSubCgroup(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t)
-	c := s.running()
+	c := s.running(withoutNamespace(specs.CgroupNamespace)) // whose root were /
 	dir := c.cgroupFile("pids", "sub")
 	must(t, os.Mkdir(dir, 0o755))
-	r := s.sock("exec", "--cgroup", "pids:sub", c.name, "grep", "pids", "/proc/self/cgroup")
+	controller := byCgroup("pids:", "")
+	r := s.sock("exec", "--cgroup", controller+"sub", c.name, "grep", ":"+controller, "/proc/self/cgroup")
 	if r.code != 0 || !strings.HasSuffix(r.stdout, s.mark+"/sub\n") {
 		t.Error(r)
 	}
-	s.fails(nil, "exec", "--cgroup", "pids:missing", c.name, "true")
-	s.fails(nil, "exec", "--cgroup", "pids:../..", c.name, "true")
+	s.fails(said("missing"), "exec", "--cgroup", controller+"missing", c.name, "true")
+	s.fails(said("bad sub cgroup path"), "exec", "--cgroup", controller+"../..", c.name, "true")
 	s.ok("delete", "--force", c.name)
 	s.checkNothingLeft()
 }

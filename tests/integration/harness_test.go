@@ -38,7 +38,7 @@ type sandbox struct {
 	*testing.T
 	dir  string // short, for the sake of socket paths
 	root string
-	mark string // in the environment of every command, in the name of every cgroup
+	mark string // in the environment of every command, in the name of every cgroup; no other begins with it
 	ids  []string
 }
 
@@ -50,7 +50,7 @@ func newSandbox(t *testing.T) *sandbox {
 	installable(t, busybox != "", "/bin/busybox is missing: install busybox-static")
 	dir, err := os.MkdirTemp("", "sock-it-")
 	must(t, err)
-	s := &sandbox{T: t, dir: dir, root: filepath.Join(dir, "state"), mark: fmt.Sprintf("sock-it-%d-%d", os.Getpid(), sandboxes.Add(1))}
+	s := &sandbox{T: t, dir: dir, root: filepath.Join(dir, "state"), mark: fmt.Sprintf("sock-it-%d-%04d", os.Getpid(), sandboxes.Add(1))}
 	t.Cleanup(s.close)
 	return s
 }
@@ -94,7 +94,7 @@ func (s *sandbox) close() {
 // rescue ends what a failed test left, without help from the runtime under test: thawed, killed, removed.
 func (s *sandbox) rescue() {
 	for _, dir := range s.cgroups() {
-		_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+		_ = os.WriteFile(filepath.Join(dir, byCgroup("freezer.state", "cgroup.freeze")), []byte(byCgroup("THAWED", "0")), 0)
 	}
 	for _, process := range s.processes() {
 		_ = unix.Kill(atoi(strings.Fields(process)[0]), unix.SIGKILL)
@@ -103,7 +103,7 @@ func (s *sandbox) rescue() {
 		time.Sleep(time.Millisecond)
 	}
 	for _, dir := range s.cgroups() {
-		_ = os.Remove(dir)
+		_ = removeCgroup(dir)
 	}
 }
 
@@ -162,12 +162,6 @@ func hasLineSuffix(text, suffix string) bool {
 		}
 	}
 	return false
-}
-
-// cgroups lists the cgroup directories of the sandbox, which are named after its mark.
-func (s *sandbox) cgroups() []string {
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + s.mark + "*")
-	return dirs
 }
 
 // bundle is a directory with config.json and rootfs.
@@ -471,19 +465,6 @@ func namespaceOf(t *testing.T, pid int, name string) string {
 	link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
 	must(t, err)
 	return link
-}
-
-// cgroupFile is the path of a file of the container's cgroup v1.
-func (c *container) cgroupFile(controller, name string) string {
-	c.Helper()
-	for line := range strings.Lines(c.proc("cgroup")) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if slices.Contains(strings.Split(f[1], ","), controller) {
-			return filepath.Join("/sys/fs/cgroup", strings.TrimPrefix(f[1], "name="), f[2], name)
-		}
-	}
-	c.Fatalf("no %s cgroup in %q", controller, c.proc("cgroup"))
-	return ""
 }
 
 // statusField reads a line of /proc/PID/status.

@@ -302,7 +302,7 @@ func TestHooksCallTheRuntime(t *testing.T) {
 		{"createRuntime", "list", "creating"},
 		{"poststart", "ps", "sleep"},
 		{"poststart", "exec ID echo executed", "executed"},
-		{"poststart", "update --pids-limit 99 ID && cat /sys/fs/cgroup/pids/sock-it-*/pids.max", "99"},
+		{"poststart", "update --pids-limit 99 ID && cat FILE", "99"},
 		{"poststop", "list", "BUNDLE"},
 	} {
 		t.Run(c.kind+" "+c.command, func(t *testing.T) {
@@ -311,7 +311,8 @@ func TestHooksCallTheRuntime(t *testing.T) {
 			name := s.mark + "-id"
 			s.ids = append(s.ids, name)
 			out := filepath.Join(s.dir, "out")
-			command := strings.ReplaceAll(c.command, "ID", name)
+			file := filepath.Join(cgroupRoot, byCgroup("pids", ""), s.mark, "pids.max")
+			command := strings.NewReplacer("ID", name, "FILE", file).Replace(c.command)
 			if !strings.Contains(c.command, "ID") && c.command != "list" {
 				command += " " + name
 			}

@@ -37,7 +37,7 @@ func TestLifecycle(t *testing.T) {
 	equal(t, "status", c.state().Status, "running")
 	equal(t, "pid", c.pid(), st.Pid)
 	equal(t, "hostname", c.inside("hostname"), "subzero")
-	equal(t, "memory limit", strings.TrimSpace(readFile(c.cgroupFile("memory", "memory.limit_in_bytes"))), "536870912")
+	c.wantLimits(limits{"memory.limit_in_bytes": "536870912"}, limits{"memory.max": "536870912"})
 
 	table := s.ok("ps", c.name)
 	if !strings.Contains(table, "PID") || !strings.Contains(table, fmt.Sprint(st.Pid)) || !strings.Contains(table, "sleep") {
@@ -53,7 +53,7 @@ func TestLifecycle(t *testing.T) {
 	s.ok("resume", c.name)
 	equal(t, "status", c.state().Status, "running")
 	s.ok("update", "--memory", "256M", c.name)
-	equal(t, "memory limit", strings.TrimSpace(readFile(c.cgroupFile("memory", "memory.limit_in_bytes"))), "268435456")
+	c.wantLimits(limits{"memory.limit_in_bytes": "268435456"}, limits{"memory.max": "268435456"})
 
 	s.fails(said("not stopped"), "delete", c.name)
 	s.ok("kill", c.name, "KILL")

@@ -3,8 +3,11 @@ package integration
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -251,17 +254,48 @@ func idmapped(destination, source string, uid, gid uint32, options ...string) ch
 	}
 }
 
+// idMappable makes a host directory on a filesystem that can be mounted with mapped ids: tmpfs can since Linux 6.3, the
+// one of the temporary files perhaps.
+func (s *sandbox) idMappable() string {
+	s.Helper()
+	child := exec.Command("/bin/busybox", "sleep", "1000")
+	mapping := []syscall.SysProcIDMap{{HostID: 100000, Size: 1}}
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping}
+	must(s.T, child.Start())
+	defer func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	}()
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", child.Process.Pid))
+	must(s.T, err)
+	defer namespace.Close()
+
+	for _, dir := range []string{s.hostTmpfs(unix.MS_PRIVATE), s.hostDir()} {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		must(s.T, err)
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(namespace.Fd())})
+		unix.Close(fd)
+		if err == nil {
+			return dir
+		}
+		s.Logf("%s can't be idmapped: %v", dir, err)
+	}
+	s.Skip("needs a filesystem that can be idmapped")
+	return ""
+}
+
 func TestIDMappedBind(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t)
-	dir := s.hostTmpfs(unix.MS_PRIVATE)
-	sub := filepath.Join(dir, "sub")
+	top := s.idMappable()
+	dir, other := filepath.Join(top, "dir"), filepath.Join(top, "other")
 	writeFile(t, filepath.Join(dir, "file"), "", 0o644)
 	must(t, os.Chown(filepath.Join(dir, "file"), 3, 4))
+	writeFile(t, filepath.Join(other, "file"), "", 0o644)
+	sub := filepath.Join(dir, "sub")
 	must(t, os.Mkdir(sub, 0o755))
-	must(t, unix.Mount("sub", sub, "tmpfs", 0, ""))
+	must(t, unix.Mount(other, sub, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
-	writeFile(t, filepath.Join(sub, "file"), "", 0o644)
 
 	out := s.output("stat -c %u:%g /id/file /id/sub/file /rid/file /rid/sub/file /implied/file",
 		idmapped("/id", dir, 100000, 200000, "rbind", "idmap"),
@@ -304,34 +338,62 @@ func TestMountData(t *testing.T) {
 	}
 }
 
-// A v1 cgroup mount shows the container's own cgroups, one directory a hierarchy.
+// A cgroup mount shows the container's own cgroup, of v1 in one directory a hierarchy.
 func TestCgroupMount(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output("ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/pids.max; touch /sys/fs/cgroup/x 2>/dev/null || echo no; "+catMounts,
-		func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: ptr(int64(77))} })
-	for _, name := range []string{"memory\n", "pids\n", "cpu\n", "devices\n", "\n77\n", "\nno\n"} {
-		if !strings.Contains(out, name) {
-			t.Errorf("no %q in %s", name, out)
-		}
-	}
-	mounts := mountsOf(out)
-	if m := mounts["/sys/fs/cgroup"]; m.kind != "tmpfs" || !m.has("ro") {
-		t.Errorf("/sys/fs/cgroup: %+v", m)
-	}
-	if m := mounts["/sys/fs/cgroup/memory"]; !m.has("ro") || !m.has("nosuid") || !strings.Contains(m.root, s.mark) && m.root != "/" {
-		t.Errorf("/sys/fs/cgroup/memory: %+v", m)
+	for _, c := range []struct {
+		name   string
+		change change
+		root   string // as the container sees it, below the hierarchy's
+	}{
+		{"without namespace", withoutNamespace(specs.CgroupNamespace), "/MARK"},
+		{"with namespace", withNamespace(specs.CgroupNamespace, ""), "/"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSandbox(t)
+			root := strings.ReplaceAll(c.root, "MARK", s.mark)
+			dir := filepath.Join(cgroupRoot, byCgroup("pids", ""))
+			out := s.output(fmt.Sprintf("cat %s/pids.max; mkdir %s/x %s/x 2>/dev/null || echo no; cat /proc/self/cgroup; ", dir, cgroupRoot, dir)+catMounts, c.change,
+				func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: ptr(int64(77))} })
+			if !strings.HasPrefix(out, "77\nno\n") || !strings.Contains(out, ":"+root+"\n") {
+				t.Errorf("output: %s", out)
+			}
+			mounts := mountsOf(out)
+			for _, controller := range byCgroup([]string{"memory", "pids", "devices"}, []string{""}) {
+				m := mounts[filepath.Join(cgroupRoot, controller)]
+				if m.kind != byCgroup("cgroup", "cgroup2") || m.root != root || !m.has("ro") || !m.has("nosuid") {
+					t.Errorf("%s: %+v, want root %s", controller, m, root)
+				}
+			}
+			if m := mounts[cgroupRoot]; m.kind != byCgroup("tmpfs", "cgroup2") || !m.has("ro") {
+				t.Errorf("%s: %+v", cgroupRoot, m)
+			}
+		})
 	}
 }
 
-func TestCgroupMountInNamespace(t *testing.T) {
+// A container may make cgroups where its mount is writable; they go with it.
+func TestCgroupMountWritable(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t)
-	out := s.output("cat /proc/self/cgroup; cat /sys/fs/cgroup/pids/pids.max", withNamespace(specs.CgroupNamespace, ""),
-		func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: ptr(int64(78))} })
-	if strings.Contains(out, s.mark) || !strings.HasSuffix(out, "\n78\n") {
-		t.Errorf("output: %s", out)
-	}
+	c := s.running(func(c *specs.Spec) {
+		for i := range c.Mounts {
+			if m := &c.Mounts[i]; m.Type == "cgroup" {
+				m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "ro" })
+			}
+		}
+	})
+	dir := filepath.Join(cgroupRoot, byCgroup("pids", ""), "made")
+	c.inside("mkdir -p " + dir + "/deep && echo 0 > " + dir + "/deep/cgroup.procs && sleep 1001 >/dev/null 2>&1 &")
+	eventually(t, "the process", func() error {
+		if readFile(c.cgroupFile("pids", "made/deep/cgroup.procs")) == "" {
+			return fmt.Errorf("is not in the cgroup")
+		}
+		return nil
+	})
+	s.ok("delete", "--force", c.name)
+	s.checkNothingLeft()
 }
 
 func TestRemount(t *testing.T) {
