@@ -21,6 +21,7 @@ import (
 type Container struct {
 	runtime *Runtime
 	state   *state.State
+	cgroup  *cgroup.Group // once it was asked for
 }
 
 // Status is what the state command prints, in runc's fields and order.
@@ -118,7 +119,7 @@ func (c *Container) lock() (*state.Dir, string, error) {
 		dir.Unlock()
 		return nil, "", err
 	}
-	c.state = s
+	c.state, c.cgroup = s, nil
 	status, err := c.statusName()
 	if err != nil {
 		dir.Unlock()
@@ -152,7 +153,11 @@ func (c *Container) group() (*cgroup.Group, error) {
 	if c.state.Cgroup == nil {
 		return nil, errors.New("container has no cgroup")
 	}
-	return cgroup.Open(*c.state.Cgroup)
+	var err error
+	if c.cgroup == nil {
+		c.cgroup, err = cgroup.Open(*c.state.Cgroup)
+	}
+	return c.cgroup, err
 }
 
 func (c *Container) frozen() (bool, error) {

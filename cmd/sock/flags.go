@@ -37,3 +37,35 @@ var (
 		Usage: "pass `N` additional file descriptors to the process, from 3 on",
 	}
 )
+
+// A flag of cli's works its names out anew whenever it is asked for them, by a regular expression, and it is asked some
+// hundred times while one command line is read: 0.2 ms of an exec. These remember them.
+type (
+	stringFlag struct {
+		*cli.StringFlag
+		names []string
+	}
+	boolFlag struct {
+		*cli.BoolFlag
+		names []string
+	}
+)
+
+func (f stringFlag) Names() []string { return f.names }
+func (f boolFlag) Names() []string   { return f.names }
+
+// rememberNames puts such flags in the place of cli's.
+func rememberNames(flags []cli.Flag) []cli.Flag {
+	list := make([]cli.Flag, len(flags))
+	for i, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			list[i] = stringFlag{f, append([]string{f.Name}, f.Aliases...)}
+		case *cli.BoolFlag:
+			list[i] = boolFlag{f, append([]string{f.Name}, f.Aliases...)}
+		default:
+			list[i] = f
+		}
+	}
+	return list
+}

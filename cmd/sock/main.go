@@ -44,6 +44,9 @@ func main() {
 // run executes one command line and returns the exit status.
 func run(args []string) int {
 	app := newApp()
+	for _, c := range app.Commands {
+		c.Flags = rememberNames(c.Flags)
+	}
 	return finish(app.Run(permute(app, args)))
 }
 
@@ -71,7 +74,7 @@ func newApp() *cli.App {
 		Usage:       "Open Container Initiative runtime",
 		Description: description,
 		Version:     version,
-		Flags:       globalFlags(root),
+		Flags:       rememberNames(globalFlags(root)),
 		Commands: []*cli.Command{
 			checkpointCommand,
 			createCommand,
