@@ -8,9 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
@@ -111,8 +110,9 @@ func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 	saved := p.group.Saved()
 	s := &state.State{
 		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(),
-		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Namespaces: joinFlags(p.config), NoKeyring: o.NoNewKeyring, OwnPIDs: p.plan.Clone.Flags&unix.CLONE_NEWPID != 0,
-		Process: p.config.Process, Hooks: p.config.Hooks, Annotations: p.config.Annotations,
+		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved,
+		Namespaces: joinFlags(p.config), OwnPIDs: makesPIDs(p.config), NoKeyring: o.NoNewKeyring, Process: p.config.Process,
+		Hooks: p.config.Hooks, Annotations: p.config.Annotations,
 	}
 	if p.config.Linux != nil {
 		s.Personality = p.config.Linux.Personality
@@ -158,45 +158,32 @@ func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preser
 	return child, nil
 }
 
+// accompany sees a cloned child through to where it waits for start or, without a gate, has executed.
 func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserve int) error {
 	start, err := state.StartTime(child.pid)
 	if err != nil {
 		return err
 	}
 	hooks := hooksOfCreate(p.config.Hooks)
-	c.state.Init = state.Init{Pid: child.pid, StartTime: start, Creating: hooks || p.opt.Pause}
-	if err := dir.WriteInit(c.state.Init); err != nil {
+	if err := c.record(dir, state.Init{Pid: child.pid, StartTime: start, Creating: hooks || p.opt.Pause}); err != nil {
 		return err
 	}
 	if hooks {
-		if _, err := child.await(); err != nil {
-			return c.died(child, err)
-		}
-		if err := c.runCreateHooks(p.config.Hooks, child); err != nil {
-			return err
-		}
-		if !p.opt.Pause {
-			c.state.Creating = false
-			if err := dir.WriteInit(c.state.Init); err != nil {
-				return err
-			}
-		}
-		if err := child.send(1); err != nil {
+		if err := c.pauseForHooks(dir, p, child); err != nil {
 			return err
 		}
 	}
 	if err := child.send(1); err != nil {
 		return err
 	}
-	if !p.opt.Gate && !p.opt.Pause {
-		return c.executed(child)
-	}
-	record, err := child.await()
-	if err != nil {
-		return c.died(child, err)
-	}
-	if record.Event != stub.Ready {
-		return fmt.Errorf("unexpected record %#x from the child", record.Event)
+	if p.opt.Gate || p.opt.Pause {
+		record, err := child.await()
+		if err != nil {
+			return c.died(child, err)
+		}
+		if record.Event != stub.Ready {
+			return fmt.Errorf("unexpected record %#x from the child", record.Event)
+		}
 	}
 	if notifies(p.filter) {
 		if err := c.passListener(child, preserve); err != nil {
@@ -204,25 +191,53 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 		}
 	}
 	if p.opt.Pause {
-		if p.beforeExec != nil {
-			if err := p.beforeExec(); err != nil {
-				return err
-			}
-		}
-		if err := c.runStartHooks(child.pidfd); err != nil {
+		if err := c.pauseBeforeExec(dir, p, child); err != nil {
 			return err
 		}
-		c.state.Creating = false
-		if err := dir.WriteInit(c.state.Init); err != nil {
-			return err
-		}
-		if err := child.send(1); err != nil {
-			return err
-		}
-		return c.executed(child)
 	}
-	// The socket closes when the child has nothing left to do but to read its gate.
+	// The socket closes when the child executes, or has nothing left to do but to read its gate.
 	return c.executed(child)
+}
+
+func (c *Container) record(dir *state.Dir, init state.Init) error {
+	c.state.Init = init
+	return dir.WriteInit(init)
+}
+
+// pauseForHooks runs the hooks that want the mounts made and the root not yet changed.
+func (c *Container) pauseForHooks(dir *state.Dir, p *prepared, child *child) error {
+	if _, err := child.await(); err != nil {
+		return c.died(child, err)
+	}
+	if err := c.runCreateHooks(p.config.Hooks, child); err != nil {
+		return err
+	}
+	if !p.opt.Pause {
+		init := c.state.Init
+		init.Creating = false
+		if err := c.record(dir, init); err != nil {
+			return err
+		}
+	}
+	return child.send(1)
+}
+
+// pauseBeforeExec does what start does where there is a gate, while a child without one waits.
+func (c *Container) pauseBeforeExec(dir *state.Dir, p *prepared, child *child) error {
+	if p.beforeExec != nil {
+		if err := p.beforeExec(); err != nil {
+			return err
+		}
+	}
+	if err := c.runStartHooks(child.pidfd); err != nil {
+		return err
+	}
+	init := c.state.Init
+	init.Creating = false
+	if err := c.record(dir, init); err != nil {
+		return err
+	}
+	return child.send(1)
 }
 
 // executed waits for the proof that the child's execve succeeded: its end of the socket is closed without a word.

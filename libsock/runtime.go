@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -166,6 +167,13 @@ func (r *Runtime) List() ([]Status, error) {
 		}
 	}
 	return list, nil
+}
+
+// makesPIDs says whether the container gets a PID namespace of its own: all its processes then end with init.
+func makesPIDs(config *specs.Spec) bool {
+	return config.Linux != nil && slices.ContainsFunc(config.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+		return ns.Type == specs.PIDNamespace && ns.Path == ""
+	})
 }
 
 // joinFlags are the namespaces that exec has to join: those that the config names, new or by path.
