@@ -30,8 +30,11 @@ type Host struct {
 func (h *Host) Do(steps []plan.Step) error {
 	for _, s := range steps {
 		if err := h.do(s.Do); err != nil {
-			if s.From == "" {
+			switch {
+			case s.From == "":
 				return fmt.Errorf("%s: %w", s.Does, err)
+			case strings.HasPrefix(err.Error(), s.From): // it names the field itself, more closely
+				return err
 			}
 			return fmt.Errorf("%s: %s: %w", s.From, s.Does, err)
 		}
@@ -76,6 +79,8 @@ func (h *Host) do(a plan.Action) error {
 			return err
 		}
 		h.MadeCgroup = true
+		return nil
+	case plan.LimitCgroup:
 		return h.Group.Set(h.Resources)
 	case plan.JoinCgroup:
 		return h.joinCgroup()

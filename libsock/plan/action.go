@@ -58,8 +58,11 @@ type OpenNamespace struct {
 // OpenProc opens the host's procfs and makes sure that it is one.
 type OpenProc struct{ Out string }
 
-// MakeCgroup makes the container's cgroup and sets its limits.
+// MakeCgroup makes the container's cgroup.
 type MakeCgroup struct{}
+
+// LimitCgroup sets its limits, those on devices too.
+type LimitCgroup struct{}
 
 // JoinCgroup opens what the child needs to join: a `tasks` file for each v1 hierarchy, or the v2 directory.
 type JoinCgroup struct{}
@@ -72,5 +75,6 @@ func (NewMount) action()      {}
 func (OpenNamespace) action() {}
 func (OpenProc) action()      {}
 func (MakeCgroup) action()    {}
+func (LimitCgroup) action()   {}
 func (JoinCgroup) action()    {}
 func (MakeGate) action()      {}

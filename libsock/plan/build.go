@@ -92,7 +92,8 @@ func (b *builder) cgroup() {
 	for _, m := range b.facts.Cgroup.Mounts {
 		dirs = append(dirs, m.Dir)
 	}
-	b.step(Note{From: from, Does: fmt.Sprintf("make the cgroup, %d directories, and set its limits", len(dirs)), Hand: "mkdir " + strings.Join(dirs, " ")}, MakeCgroup{})
+	b.step(Note{From: from, Does: fmt.Sprintf("make the cgroup, %d directories", len(dirs)), Hand: "mkdir " + strings.Join(dirs, " ")}, MakeCgroup{})
+	b.step(Note{From: "linux.resources", Does: "set the cgroup's limits", Hand: "echo ... > DIRECTORY/memory.limit_in_bytes ..."}, LimitCgroup{})
 	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: from, Does: "remove the cgroup", Hand: "rmdir " + strings.Join(dirs, " ")}})
 	b.joinCgroup(from)
 }
