@@ -25,7 +25,7 @@ func processFacts(p *specs.Process, home func(uid uint32) string) (plan.Facts, e
 		return facts, err
 	}
 	facts.LastCap = last
-	if lookupEnv(p.Env, "HOME") == "" {
+	if plan.Variable(p.Env, "HOME") == "" {
 		facts.Home = home(p.User.UID)
 	}
 	if nofile.Known {
@@ -56,15 +56,6 @@ func lastCap() (uint, error) {
 		return 0, fmt.Errorf("ask for the kernel's capabilities: PR_CAPBSET_READ is refused")
 	}
 	return c, nil
-}
-
-func lookupEnv(env []string, name string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if value, ok := strings.CutPrefix(env[i], name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // homeOf is the home directory of uid in the passwd file name below root, as runc sets HOME; "/" where it is not listed.

@@ -164,7 +164,7 @@ func (b *builder) wait() {
 func (b *builder) pause() {
 	if b.opt.Pause {
 		report := stub.Value(slotReport)
-		b.line(Note{Does: "wait until the startContainer hooks have run and the seccomp listener is passed on"},
+		b.line(Note{Does: "wait for the startContainer hooks, the terminal, the seccomp listener"},
 			writeRecord(report, stub.Ready), readByte(report))
 	}
 }
@@ -191,7 +191,8 @@ func (b *builder) openGate() {
 // plan with very many mounts opened above the last few is named one by one.
 func (b *builder) keepOnly() []stub.Instr {
 	ops := []stub.Instr{closeRange(uint(3+b.opt.PreserveFDs), uint(b.high()-1))}
-	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotSlave} {
+	// None that a line has closed already: its number may be another's by now, the gate's for one.
+	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotStage} {
 		ops = append(ops, unless(closeFD(stub.Value(slot)), "", unix.EBADF))
 	}
 	if b.usesProc() {

@@ -287,7 +287,7 @@ func candidates(p *specs.Process) []string {
 		return []string{name}
 	}
 	var files []string
-	for _, dir := range strings.Split(variable(p.Env, "PATH"), ":") {
+	for _, dir := range strings.Split(Variable(p.Env, "PATH"), ":") {
 		if strings.HasPrefix(dir, "/") { // a relative one, or an empty one, would mean the working directory: Go's rule, and runc's
 			files = append(files, path.Join(dir, name))
 		}
@@ -295,8 +295,8 @@ func candidates(p *specs.Process) []string {
 	return files
 }
 
-// variable is the value of an environment variable; the last one counts.
-func variable(env []string, name string) string {
+// Variable is the value of an environment variable; the last one counts.
+func Variable(env []string, name string) string {
 	for i := len(env) - 1; i >= 0; i-- {
 		if key, value, _ := strings.Cut(env[i], "="); key == name {
 			return value
@@ -368,7 +368,7 @@ func environment(env []string, home string) []string {
 		}
 	}
 	slices.Reverse(list)
-	if variable(list, "HOME") == "" && home != "" {
+	if Variable(list, "HOME") == "" && home != "" {
 		list = append(without(list, "HOME="), "HOME="+home)
 	}
 	return list
