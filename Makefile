@@ -66,7 +66,7 @@ test-noopt: ## the library's tests without optimisation: the child must not grow
 	$(TEST) -gcflags='all=-N -l' -count=1 ./libsock/...
 
 test-seccomp: ## compare the seccomp compiler with libseccomp on random profiles
-	CGO_ENABLED=1 go test -tags libseccomp -count=1 -run Libseccomp ./libsock/seccomp
+	CGO_ENABLED=1 go test -tags libseccomp -count=1 -run Libseccomp ./libsock/seccomp -cases 10000000
 
 conformance: setup bin/sock ## run the OCI's validation suite on sock, runc and crun (UPDATE=1 writes docs/conformance.md)
 	SOCK_BINARY=$(CURDIR)/bin/sock $(TEST) -count=1 -v -run TestSuite ./tests/conformance $(if $(UPDATE),-update)
