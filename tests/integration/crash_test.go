@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 // A kill -9 of the runtime at any moment leaves a container that state reports truthfully and delete --force removes wholly.
@@ -21,37 +23,37 @@ func TestKilledRuntime(t *testing.T) {
 	for _, variant := range []struct {
 		name   string
 		args   []string
-		change change
+		change Change
 	}{
-		{"create", []string{"create"}, writable},
-		{"run", []string{"run"}, writable},
-		{"run detached", []string{"run", "--detach"}, writable},
+		{"create", []string{"create"}, Writable},
+		{"run", []string{"run"}, Writable},
+		{"run detached", []string{"run", "--detach"}, Writable},
 		{"create without namespaces", []string{"create"}, func(c *specs.Spec) {
-			withoutNamespace(specs.PIDNamespace)(c)
-			withoutNamespace(specs.MountNamespace)(c)
+			WithoutNamespace(specs.PIDNamespace)(c)
+			WithoutNamespace(specs.MountNamespace)(c)
 			c.Linux.MaskedPaths, c.Linux.ReadonlyPaths, c.Mounts = nil, nil, c.Mounts[:1]
 		}},
-		{"create with hooks", []string{"create"}, withHook("createRuntime", "exec /bin/busybox sleep 0.01")},
-		{"run with hooks", []string{"run"}, withHook("startContainer", "exec sleep 0.01")},
+		{"create with hooks", []string{"create"}, WithHook("createRuntime", "exec /bin/busybox sleep 0.01")},
+		{"run with hooks", []string{"run"}, WithHook("startContainer", "exec sleep 0.01")},
 	} {
 		t.Run(variant.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			b := s.bundle(variant.change)
-			longest := s.duration(b, variant.args)
+			s := NewSandbox(t)
+			b := s.Bundle(variant.change)
+			longest := duration(s, b, variant.args)
 			for i := range rounds {
 				name := fmt.Sprint("killed-", i)
-				cmd := s.command(append(variant.args, "--bundle", b.dir, name)...)
-				s.start(cmd)
+				cmd := s.Command(append(variant.args, "--bundle", b.Dir, name)...)
+				s.Start(cmd)
 				time.Sleep(rand.N(longest))
-				must(t, cmd.Process.Kill())
-				s.finish(cmd)
-				s.checkTruth(name)
-				if r := s.sock("delete", "--force", name); r.code != 0 {
+				Must(t, cmd.Process.Kill())
+				s.Finish(cmd)
+				checkTruth(s, name)
+				if r := s.Sock("delete", "--force", name); r.Code != 0 {
 					t.Errorf("round %d: %v", i, r)
 				}
-				s.fails(said("does not exist"), "state", name)
-				s.checkNothingLeft()
+				s.Fails(Said("does not exist"), "state", name)
+				s.CheckNothingLeft()
 				if t.Failed() {
 					t.Fatalf("in round %d", i)
 				}
@@ -61,44 +63,44 @@ func TestKilledRuntime(t *testing.T) {
 }
 
 // duration is how long a command takes until its container waits or runs, and then some.
-func (s *sandbox) duration(b bundle, args []string) time.Duration {
+func duration(s *Sandbox, b Bundle, args []string) time.Duration {
 	s.Helper()
 	begin := time.Now()
-	cmd := s.command(append(args, "--bundle", b.dir, "measured")...)
-	s.start(cmd)
-	eventually(s.T, "the container", func() error {
-		r := s.sock("state", "measured")
-		if r.code != 0 {
+	cmd := s.Command(append(args, "--bundle", b.Dir, "measured")...)
+	s.Start(cmd)
+	Eventually(s.T, "the container", func() error {
+		r := s.Sock("state", "measured")
+		if r.Code != 0 {
 			return fmt.Errorf("%v", r)
 		}
-		if status := decode[state](s.T, r.stdout).Status; status == "creating" {
+		if status := Decode[State](s.T, r.Stdout).Status; status == "creating" {
 			return fmt.Errorf("is %s", status)
 		}
 		return nil
 	})
 	d := time.Since(begin)
 	_ = cmd.Process.Kill()
-	s.finish(cmd)
-	s.ok("delete", "--force", "measured")
+	s.Finish(cmd)
+	s.OK("delete", "--force", "measured")
 	return d
 }
 
 // checkTruth compares the reported status with /proc.
-func (s *sandbox) checkTruth(name string) {
+func checkTruth(s *Sandbox, name string) {
 	s.Helper()
-	r := s.sock("state", name)
-	if r.code != 0 {
-		s.fails(said("does not exist"), "state", name)
+	r := s.Sock("state", name)
+	if r.Code != 0 {
+		s.Fails(Said("does not exist"), "state", name)
 		return
 	}
 	// What the dead command began may go on for a moment: the state may be old when we look at the process.
-	eventually(s.T, "a true state", func() error {
-		st := decode[state](s.T, s.ok("state", name))
-		comm := readFile(fmt.Sprintf("/proc/%d/comm", st.Pid))
+	Eventually(s.T, "a true state", func() error {
+		st := Decode[State](s.T, s.OK("state", name))
+		comm := ReadFile(fmt.Sprintf("/proc/%d/comm", st.Pid))
 		switch {
 		case st.Status == "stopped" && st.Pid == 0:
-		case st.Status == "running" && alive(st.Pid) && comm == "sleep\n":
-		case st.Status == "created" && alive(st.Pid) && comm != "sleep\n":
+		case st.Status == "running" && Alive(st.Pid) && comm == "sleep\n":
+		case st.Status == "created" && Alive(st.Pid) && comm != "sleep\n":
 		case st.Status == "creating" && comm != "sleep\n":
 		default:
 			return fmt.Errorf("is %s of process %d, %q", st.Status, st.Pid, comm)
@@ -110,40 +112,40 @@ func (s *sandbox) checkTruth(name string) {
 // start, delete and exec may be killed, too.
 func TestKilledLaterCommand(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle()
+	s := NewSandbox(t)
+	b := s.Bundle()
 	for i := range 30 {
 		name := fmt.Sprint("killed-", i)
-		s.ok("create", "--bundle", b.dir, name)
+		s.OK("create", "--bundle", b.Dir, name)
 		command := [][]string{{"start", name}, {"delete", "--force", name}, {"exec", name, "sleep", "1000"}}[i%3]
-		cmd := s.command(command...)
-		s.start(cmd)
+		cmd := s.Command(command...)
+		s.Start(cmd)
 		time.Sleep(rand.N(15 * time.Millisecond))
-		must(t, cmd.Process.Kill())
-		s.finish(cmd)
-		s.checkTruth(name)
-		if r := s.sock("delete", "--force", name); r.code != 0 {
+		Must(t, cmd.Process.Kill())
+		s.Finish(cmd)
+		checkTruth(s, name)
+		if r := s.Sock("delete", "--force", name); r.Code != 0 {
 			t.Error(r)
 		}
-		s.fails(said("does not exist"), "state", name)
-		s.checkNothingLeft()
+		s.Fails(Said("does not exist"), "state", name)
+		s.CheckNothingLeft()
 	}
 }
 
 // A broken state is no obstacle for other containers, and a directory without one is none for its ID.
 func TestBrokenState(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	healthy := s.running()
-	writeFile(t, filepath.Join(s.root, "broken", "state.json"), "{", 0o600)
-	s.fails(said("broken"), "state", "broken")
-	equal(t, "list", s.ok("list", "-q"), healthy.name+"\n")
-	must(t, os.RemoveAll(filepath.Join(s.root, "broken")))
+	s := NewSandbox(t)
+	healthy := s.Running()
+	WriteFile(t, filepath.Join(s.Root, "broken", "state.json"), "{", 0o600)
+	s.Fails(Said("broken"), "state", "broken")
+	Equal(t, "list", s.OK("list", "-q"), healthy.ID+"\n")
+	Must(t, os.RemoveAll(filepath.Join(s.Root, "broken")))
 
-	must(t, os.Mkdir(filepath.Join(s.root, "empty"), 0o700))
-	s.fails(said("does not exist"), "state", "empty")
-	equal(t, "list", s.ok("list", "-q"), healthy.name+"\n")
-	s.ok("delete", "--force", "empty")
-	s.ok("delete", "--force", healthy.name)
-	s.checkNothingLeft()
+	Must(t, os.Mkdir(filepath.Join(s.Root, "empty"), 0o700))
+	s.Fails(Said("does not exist"), "state", "empty")
+	Equal(t, "list", s.OK("list", "-q"), healthy.ID+"\n")
+	s.OK("delete", "--force", "empty")
+	s.OK("delete", "--force", healthy.ID)
+	s.CheckNothingLeft()
 }

@@ -7,15 +7,17 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 func TestDefaultDevices(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output(`cd /dev; stat -c '%n %F %a %t:%T' null zero full random urandom tty
+	s := NewSandbox(t)
+	out := s.OutputOf(`cd /dev; stat -c '%n %F %a %t:%T' null zero full random urandom tty
 		for l in fd stdin stdout stderr ptmx; do echo $l $(readlink $l); done
 		echo x > /dev/null; head -c 3 /dev/zero | wc -c; (echo x > /dev/full) 2>&1 | grep -c space`)
-	equal(t, "devices", strings.TrimSpace(out), strings.TrimSpace(`
+	Equal(t, "devices", strings.TrimSpace(out), strings.TrimSpace(`
 null character special file 666 1:3
 zero character special file 666 1:5
 full character special file 666 1:7
@@ -33,21 +35,21 @@ ptmx pts/ptmx
 
 func TestDevices(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	devices := func(c *specs.Spec) {
 		mode := os.FileMode(0o640)
 		c.Linux.Devices = []specs.LinuxDevice{
-			{Path: "/dev/mine", Type: "c", Major: 10, Minor: 229, FileMode: &mode, UID: ptr(uint32(11)), GID: ptr(uint32(12))},
-			{Path: "/dev/deep/block", Type: "b", Major: 7, Minor: 300, FileMode: ptr(os.FileMode(0o600))},
-			{Path: "/dev/pipe", Type: "p", FileMode: ptr(os.FileMode(0o622)), UID: ptr(uint32(13))},
-			{Path: "/dev/unbuffered", Type: "u", Major: 1, Minor: 5, FileMode: ptr(os.FileMode(0o666))},
-			{Path: "/opt/outside", Type: "c", Major: 1, Minor: 3, FileMode: ptr(os.FileMode(0o755))},
+			{Path: "/dev/mine", Type: "c", Major: 10, Minor: 229, FileMode: &mode, UID: Ptr(uint32(11)), GID: Ptr(uint32(12))},
+			{Path: "/dev/deep/block", Type: "b", Major: 7, Minor: 300, FileMode: Ptr(os.FileMode(0o600))},
+			{Path: "/dev/pipe", Type: "p", FileMode: Ptr(os.FileMode(0o622)), UID: Ptr(uint32(13))},
+			{Path: "/dev/unbuffered", Type: "u", Major: 1, Minor: 5, FileMode: Ptr(os.FileMode(0o666))},
+			{Path: "/opt/outside", Type: "c", Major: 1, Minor: 3, FileMode: Ptr(os.FileMode(0o755))},
 		}
-		c.Process.User.Umask = ptr(uint32(0o77))
+		c.Process.User.Umask = Ptr(uint32(0o77))
 	}
-	b := s.bundle(devices, script(`stat -c '%n %F %a %u:%g %t:%T' /dev/mine /dev/deep/block /dev/pipe /dev/unbuffered /opt/outside`))
-	must(t, os.Mkdir(filepath.Join(b.rootfs, "opt"), 0o755))
-	equal(t, "devices", s.ok("run", "--bundle", b.dir, s.id()), strings.TrimLeft(`
+	b := s.Bundle(devices, Script(`stat -c '%n %F %a %u:%g %t:%T' /dev/mine /dev/deep/block /dev/pipe /dev/unbuffered /opt/outside`))
+	Must(t, os.Mkdir(filepath.Join(b.Rootfs, "opt"), 0o755))
+	Equal(t, "devices", s.OK("run", "--bundle", b.Dir, s.NewID()), strings.TrimLeft(`
 /dev/mine character special file 640 11:12 a:e5
 /dev/deep/block block special file 600 0:0 7:12c
 /dev/pipe fifo 622 13:0 0:0
@@ -60,7 +62,7 @@ func TestDevices(t *testing.T) {
 // rules forbid it, ENXIO where they don't. Its major number is for local use (admin-guide/devices.txt).
 func unknownDevice(c *specs.Spec) {
 	c.Linux.Devices = append(c.Linux.Devices, specs.LinuxDevice{
-		Path: "/dev/unknown", Type: "c", Major: 60, Minor: 1, FileMode: ptr(os.FileMode(0o666)),
+		Path: "/dev/unknown", Type: "c", Major: 60, Minor: 1, FileMode: Ptr(os.FileMode(0o666)),
 	})
 }
 
@@ -91,8 +93,8 @@ func TestDevicesCgroup(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			out := s.output(`
+			s := NewSandbox(t)
+			out := s.OutputOf(`
 				try() { (eval ": $1") 2>&1 | sed 's/.*: //'; }
 				try '< /dev/unknown'; try '> /dev/unknown'
 				cd /tmp
@@ -100,10 +102,10 @@ func TestDevicesCgroup(t *testing.T) {
 				try '< char'; try '< block'
 				try '< pts' | grep -c 'not permitted'
 				for device in /dev/null null; do echo x > $device && echo null; done`,
-				unknownDevice, privileged, mountAt("/tmp", "tmpfs", "tmpfs"), resources(func(r *specs.LinuxResources) {
+				unknownDevice, Privileged, MountAt("/tmp", "tmpfs", "tmpfs"), resources(func(r *specs.LinuxResources) {
 					r.Devices = append([]specs.LinuxDeviceCgroup{rule(false, "", "rwm")}, c.rules...)
 				}))
-			equal(t, "output", out, strings.Join([]string{c.read, c.write, "made", c.read, c.block, "0", "null", "null", ""}, "\n"))
+			Equal(t, "output", out, strings.Join([]string{c.read, c.write, "made", c.read, c.block, "0", "null", "null", ""}, "\n"))
 		})
 	}
 }

@@ -10,44 +10,23 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 // hookKinds are in the order of their execution.
 var hookKinds = []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}
 
-// withHook adds a shell script as a hook of a kind.
-func withHook(kind, script string) change {
-	return addHook(kind, specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin", "KIND=" + kind}})
-}
-
-func addHook(kind string, hook specs.Hook) change {
-	return func(c *specs.Spec) {
-		if c.Hooks == nil {
-			c.Hooks = &specs.Hooks{}
-		}
-		list := map[string]*[]specs.Hook{
-			//lint:ignore SA1019 Docker 20.10 configures networks in it.
-			"prestart":        &c.Hooks.Prestart,
-			"createRuntime":   &c.Hooks.CreateRuntime,
-			"createContainer": &c.Hooks.CreateContainer,
-			"startContainer":  &c.Hooks.StartContainer,
-			"poststart":       &c.Hooks.Poststart,
-			"poststop":        &c.Hooks.Poststop,
-		}[kind]
-		*list = append(*list, hook)
-	}
-}
-
 // record makes hooks of all kinds write "KIND STATE" into a host file that is bound into the container at the same path.
-func (s *sandbox) record() (file string, changes []change) {
+func record(s *Sandbox) (file string, changes []Change) {
 	s.Helper()
-	dir := filepath.Join(s.dir, "record")
-	must(s.T, os.MkdirAll(dir, 0o755))
+	dir := filepath.Join(s.Dir, "record")
+	Must(s.T, os.MkdirAll(dir, 0o755))
 	file = filepath.Join(dir, "file")
-	writeFile(s.T, file, "", 0o666)
-	changes = append(changes, bindAt(dir, dir))
+	WriteFile(s.T, file, "", 0o666)
+	changes = append(changes, BindAt(dir, dir))
 	for _, kind := range hookKinds {
-		changes = append(changes, withHook(kind, `echo "$KIND $(cat)" >> `+file))
+		changes = append(changes, WithHook(kind, `echo "$KIND $(cat)" >> `+file))
 	}
 	return file, changes
 }
@@ -63,27 +42,27 @@ func kinds(text string) string {
 
 func TestHooks(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	file, changes := s.record()
-	changes = append(changes, script("echo process >> "+file+"; sleep 1000"), func(c *specs.Spec) {
+	s := NewSandbox(t)
+	file, changes := record(s)
+	changes = append(changes, Script("echo process >> "+file+"; sleep 1000"), func(c *specs.Spec) {
 		c.Annotations = map[string]string{"key": "value"}
 	})
-	c := s.create(changes...)
-	equal(t, "hooks of create", kinds(readFile(file)), "prestart createRuntime createContainer")
-	pid := c.pid()
-	s.ok("start", c.name)
-	eventually(t, "the hooks of start", func() error {
-		got := kinds(readFile(file))
+	c := s.Create(changes...)
+	Equal(t, "hooks of create", kinds(ReadFile(file)), "prestart createRuntime createContainer")
+	pid := c.Pid()
+	s.OK("start", c.ID)
+	Eventually(t, "the hooks of start", func() error {
+		got := kinds(ReadFile(file))
 		if got != "prestart createRuntime createContainer startContainer poststart process" &&
 			got != "prestart createRuntime createContainer startContainer process poststart" {
 			return fmt.Errorf("%s", got)
 		}
 		return nil
 	})
-	s.ok("kill", c.name, "KILL")
-	c.wantStatus("stopped")
-	s.ok("delete", c.name)
-	if got := kinds(readFile(file)); !strings.HasSuffix(got, " poststop") {
+	s.OK("kill", c.ID, "KILL")
+	c.WantStatus("stopped")
+	s.OK("delete", c.ID)
+	if got := kinds(ReadFile(file)); !strings.HasSuffix(got, " poststop") {
 		t.Errorf("hooks: %s", got)
 	}
 
@@ -96,17 +75,17 @@ func TestHooks(t *testing.T) {
 		"poststart":       {Status: specs.StateRunning, Pid: pid},
 		"poststop":        {Status: specs.StateStopped},
 	}
-	for line := range strings.Lines(readFile(file)) {
+	for line := range strings.Lines(ReadFile(file)) {
 		kind, text, _ := strings.Cut(line, " ")
 		if text == "" {
 			continue
 		}
-		st := decode[specs.State](t, text)
-		equal(t, kind+": id", st.ID, c.name)
-		equal(t, kind+": bundle", st.Bundle, c.dir())
-		equal(t, kind+": status", st.Status, want[kind].Status)
-		equal(t, kind+": pid", st.Pid, want[kind].Pid)
-		equal(t, kind+": annotation", st.Annotations["key"], "value")
+		st := Decode[specs.State](t, text)
+		Equal(t, kind+": id", st.ID, c.ID)
+		Equal(t, kind+": bundle", st.Bundle, c.Dir())
+		Equal(t, kind+": status", st.Status, want[kind].Status)
+		Equal(t, kind+": pid", st.Pid, want[kind].Pid)
+		Equal(t, kind+": annotation", st.Annotations["key"], "value")
 		if st.Version == "" {
 			t.Errorf("%s: no ociVersion", kind)
 		}
@@ -115,78 +94,78 @@ func TestHooks(t *testing.T) {
 
 func TestHooksOfRun(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	file, changes := s.record()
-	r := s.run(append(changes, script("exit 3"))...)
-	equal(t, "exit status", r.code, 3)
-	equal(t, "hooks", kinds(readFile(file)), strings.Join(hookKinds, " "))
+	s := NewSandbox(t)
+	file, changes := record(s)
+	r := s.RunOnce(append(changes, Script("exit 3"))...)
+	Equal(t, "exit status", r.Code, 3)
+	Equal(t, "hooks", kinds(ReadFile(file)), strings.Join(hookKinds, " "))
 }
 
 func TestHookArguments(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	tool := filepath.Join(s.dir, "tool")
-	out := filepath.Join(s.dir, "out")
-	writeFile(t, tool, "#!/bin/busybox sh\necho \"$@\" > "+out+"\n/bin/busybox env | /bin/busybox sort | /bin/busybox grep -v -E 'PATH|PWD|SHLVL|^_' >> "+out+"\n", 0o755)
-	s.create(addHook("createRuntime", specs.Hook{Path: tool, Args: []string{"zero", "one", "two words"}, Env: []string{"A=1", "B=2"}}))
-	equal(t, "arguments and environment", readFile(out), "one two words\nA=1\nB=2\n")
+	s := NewSandbox(t)
+	tool := filepath.Join(s.Dir, "tool")
+	out := filepath.Join(s.Dir, "out")
+	WriteFile(t, tool, "#!/bin/busybox sh\necho \"$@\" > "+out+"\n/bin/busybox env | /bin/busybox sort | /bin/busybox grep -v -E 'PATH|PWD|SHLVL|^_' >> "+out+"\n", 0o755)
+	s.Create(AddHook("createRuntime", specs.Hook{Path: tool, Args: []string{"zero", "one", "two words"}, Env: []string{"A=1", "B=2"}}))
+	Equal(t, "arguments and environment", ReadFile(out), "one two words\nA=1\nB=2\n")
 }
 
 func TestHooksInOrder(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := filepath.Join(s.dir, "out")
-	var many []change
+	s := NewSandbox(t)
+	out := filepath.Join(s.Dir, "out")
+	var many []Change
 	for i := range 5 {
-		many = append(many, withHook("createRuntime", fmt.Sprintf("echo %d >> %s", i, out)))
+		many = append(many, WithHook("createRuntime", fmt.Sprintf("echo %d >> %s", i, out)))
 	}
-	s.create(many...)
-	equal(t, "order", readFile(out), "0\n1\n2\n3\n4\n")
+	s.Create(many...)
+	Equal(t, "order", ReadFile(out), "0\n1\n2\n3\n4\n")
 }
 
 // createRuntime sees the host's namespaces, createContainer the container's with the host's files, startContainer the root.
 func TestHookNamespaces(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := filepath.Join(s.dir, "seen")
-	must(t, os.Mkdir(dir, 0o777))
-	see := func(kind string) change {
-		return withHook(kind, fmt.Sprintf("for ns in mnt net uts ipc pid; do readlink /proc/self/ns/$ns; done > %s/%s; [ -e %s/config.json ] && echo host files >> %[1]s/%[2]s; true", dir, kind, "$BUNDLE"))
+	s := NewSandbox(t)
+	dir := filepath.Join(s.Dir, "seen")
+	Must(t, os.Mkdir(dir, 0o777))
+	see := func(kind string) Change {
+		return WithHook(kind, fmt.Sprintf("for ns in mnt net uts ipc pid; do readlink /proc/self/ns/$ns; done > %s/%s; [ -e %s/config.json ] && echo host files >> %[1]s/%[2]s; true", dir, kind, "$BUNDLE"))
 	}
-	b := s.bundle()
-	changes := []change{bindAt(dir, dir)}
+	b := s.Bundle()
+	changes := []Change{BindAt(dir, dir)}
 	for _, kind := range []string{"createRuntime", "createContainer", "startContainer", "poststart"} {
 		changes = append(changes, see(kind))
 	}
 	changes = append(changes, func(c *specs.Spec) {
 		for _, list := range [][]specs.Hook{c.Hooks.CreateRuntime, c.Hooks.CreateContainer, c.Hooks.StartContainer, c.Hooks.Poststart} {
-			list[0].Env = append(list[0].Env, "BUNDLE="+b.dir)
+			list[0].Env = append(list[0].Env, "BUNDLE="+b.Dir)
 		}
 	})
-	s.configure(b, changes...)
-	c := s.createIn(b)
-	s.ok("start", c.name)
+	s.Configure(b, changes...)
+	c := s.CreateIn(b)
+	s.OK("start", c.ID)
 	links := func(pid int) (text string) {
 		for _, ns := range []string{"mnt", "net", "uts", "ipc", "pid"} {
-			text += namespaceOf(t, pid, ns) + "\n"
+			text += NamespaceOf(t, pid, ns) + "\n"
 		}
 		return text
 	}
-	host, own := links(os.Getpid()), links(c.pid())
-	equal(t, "createRuntime", readFile(filepath.Join(dir, "createRuntime")), host+"host files\n")
-	equal(t, "createContainer", readFile(filepath.Join(dir, "createContainer")), own+"host files\n")
-	equal(t, "startContainer", readFile(filepath.Join(dir, "startContainer")), own)
-	equal(t, "poststart", readFile(filepath.Join(dir, "poststart")), host+"host files\n")
+	host, own := links(os.Getpid()), links(c.Pid())
+	Equal(t, "createRuntime", ReadFile(filepath.Join(dir, "createRuntime")), host+"host files\n")
+	Equal(t, "createContainer", ReadFile(filepath.Join(dir, "createContainer")), own+"host files\n")
+	Equal(t, "startContainer", ReadFile(filepath.Join(dir, "startContainer")), own)
+	Equal(t, "poststart", ReadFile(filepath.Join(dir, "poststart")), host+"host files\n")
 }
 
 // createContainer hooks run when the mounts are made, and what they mount into the rootfs is there later.
 func TestCreateContainerHookMounts(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle()
-	s.configure(b, args("cat", "/mnt/hooked", "/etc/bound/file"), bindAt("/etc/bound", s.hostDir()),
-		withHook("createContainer", fmt.Sprintf("/bin/busybox mount -t tmpfs hook %s/mnt && echo hooked > %[1]s/mnt/hooked && cat %[1]s/etc/bound/file >/dev/null", b.rootfs)))
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "hooked\nhost\n")
+	s := NewSandbox(t)
+	b := s.Bundle()
+	s.Configure(b, Args("cat", "/mnt/hooked", "/etc/bound/file"), BindAt("/etc/bound", s.HostDir()),
+		WithHook("createContainer", fmt.Sprintf("/bin/busybox mount -t tmpfs hook %s/mnt && echo hooked > %[1]s/mnt/hooked && cat %[1]s/etc/bound/file >/dev/null", b.Rootfs)))
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "hooked\nhost\n")
 }
 
 // runtime.md "Lifecycle": an error, the container is stopped, destroyed, and its poststop hooks run. A poststop hook's failure
@@ -196,37 +175,37 @@ func TestFailingHook(t *testing.T) {
 	for i, kind := range hookKinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			file, changes := s.record()
-			changes = append(changes, script("echo process >> "+file+"; sleep 1000"), withHook(kind, "echo the reason >&2; exit 12"))
-			b := s.bundle(changes...)
-			name := s.id()
-			log := filepath.Join(s.dir, "log")
-			r := s.sock("--log", log, "--log-format", "json", "create", "--bundle", b.dir, name)
+			s := NewSandbox(t)
+			file, changes := record(s)
+			changes = append(changes, Script("echo process >> "+file+"; sleep 1000"), WithHook(kind, "echo the reason >&2; exit 12"))
+			b := s.Bundle(changes...)
+			name := s.NewID()
+			log := filepath.Join(s.Dir, "log")
+			r := s.Sock("--log", log, "--log-format", "json", "create", "--bundle", b.Dir, name)
 			started := false
-			if i >= 3 && r.code == 0 {
+			if i >= 3 && r.Code == 0 {
 				started = true
-				r = s.sock("--log", log, "--log-format", "json", "start", name)
+				r = s.Sock("--log", log, "--log-format", "json", "start", name)
 			}
 			if kind == "poststop" {
-				equal(t, "exit status of start", r.code, 0)
-				s.ok("--log", log, "--log-format", "json", "delete", "--force", name)
-				entries := readLog(t, log)
+				Equal(t, "exit status of start", r.Code, 0)
+				s.OK("--log", log, "--log-format", "json", "delete", "--force", name)
+				entries := ReadLog(t, log)
 				if len(entries) == 0 || entries[len(entries)-1].Level != "warning" || !strings.Contains(entries[len(entries)-1].Msg, "poststop") {
 					t.Errorf("log: %+v", entries)
 				}
 				return
 			}
-			equal(t, "create succeeded", started, i >= 3)
-			if r.code == 0 || !strings.Contains(r.stderr, kind) || !strings.Contains(r.stderr, "12") || !strings.Contains(r.stderr, "the reason") {
+			Equal(t, "create succeeded", started, i >= 3)
+			if r.Code == 0 || !strings.Contains(r.Stderr, kind) || !strings.Contains(r.Stderr, "12") || !strings.Contains(r.Stderr, "the reason") {
 				t.Error(r)
 			}
-			if state := s.sock("state", name); state.code == 0 {
-				equal(t, "status", decode[specs.State](t, state.stdout).Status, specs.StateStopped)
-				s.ok("delete", name)
+			if state := s.Sock("state", name); state.Code == 0 {
+				Equal(t, "status", Decode[specs.State](t, state.Stdout).Status, specs.StateStopped)
+				s.OK("delete", name)
 			}
-			s.checkNothingLeft()
-			got := kinds(readFile(file))
+			s.CheckNothingLeft()
+			got := kinds(ReadFile(file))
 			if !strings.HasSuffix(got, " poststop") {
 				t.Errorf("no poststop hook: %s", got)
 			}
@@ -239,57 +218,57 @@ func TestFailingHook(t *testing.T) {
 
 func TestHookTimeout(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(addHook("createRuntime", specs.Hook{Path: "/bin/busybox", Args: []string{"sleep", "20"}, Timeout: ptr(1)}))
+	s := NewSandbox(t)
+	b := s.Bundle(AddHook("createRuntime", specs.Hook{Path: "/bin/busybox", Args: []string{"sleep", "20"}, Timeout: Ptr(1)}))
 	begin := time.Now()
-	s.fails(said("createRuntime", "timeout"), "create", "--bundle", b.dir, "late")
+	s.Fails(Said("createRuntime", "timeout"), "create", "--bundle", b.Dir, "late")
 	if d := time.Since(begin); d < time.Second || d > 5*time.Second {
 		t.Errorf("took %s", d)
 	}
-	s.checkNothingLeft()
+	s.CheckNothingLeft()
 }
 
 func TestMissingHook(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(addHook("createRuntime", specs.Hook{Path: "/no/such/hook"}))
-	s.fails(said("no such file or directory"), "create", "--bundle", b.dir, "missing")
-	s.checkNothingLeft()
+	s := NewSandbox(t)
+	b := s.Bundle(AddHook("createRuntime", specs.Hook{Path: "/no/such/hook"}))
+	s.Fails(Said("no such file or directory"), "create", "--bundle", b.Dir, "missing")
+	s.CheckNothingLeft()
 }
 
 // A hook need not read its state, however large.
 func TestHookThatReadsNothing(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	annotations := map[string]string{}
 	for i := range 500 {
 		annotations[fmt.Sprint("key", i)] = strings.Repeat("x", 500) // far more than a pipe holds
 	}
 	big := func(c *specs.Spec) { c.Annotations = annotations }
-	s.output("true", big, withHook("createRuntime", "exit 0"))
-	out := filepath.Join(s.dir, "annotations")
-	s.output("true", big, withHook("createRuntime", "cat > "+out))
-	equal(t, "annotations", len(decode[specs.State](t, readFile(out)).Annotations), 500)
+	s.OutputOf("true", big, WithHook("createRuntime", "exit 0"))
+	out := filepath.Join(s.Dir, "annotations")
+	s.OutputOf("true", big, WithHook("createRuntime", "cat > "+out))
+	Equal(t, "annotations", len(Decode[specs.State](t, ReadFile(out)).Annotations), 500)
 }
 
 func TestHookDescriptors(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	file, changes := s.record()
+	s := NewSandbox(t)
+	file, changes := record(s)
 	dir := filepath.Dir(file)
 	changes = changes[:1]
 	for _, kind := range hookKinds {
-		changes = append(changes, withHook(kind, "set -- /proc/$$/fd/*; echo $KIND $# >> "+file))
+		changes = append(changes, WithHook(kind, "set -- /proc/$$/fd/*; echo $KIND $# >> "+file))
 	}
-	s.running(changes...)
-	s.ok("delete", "--force", s.ids[0])
-	for line := range strings.Lines(readFile(file)) {
+	s.Running(changes...)
+	s.OK("delete", "--force", s.IDs[0])
+	for line := range strings.Lines(ReadFile(file)) {
 		// The shell's own: 0, 1, 2, the directory that it lists, and dash keeps its script at 10 if it has one.
-		if n := atoi(strings.Fields(line)[1]); n > 4 {
+		if n := Atoi(strings.Fields(line)[1]); n > 4 {
 			t.Errorf("descriptors of a hook in %s: %s", dir, line)
 		}
 	}
-	equal(t, "hooks", kinds(readFile(file)), strings.Join(hookKinds, " "))
+	Equal(t, "hooks", kinds(ReadFile(file)), strings.Join(hookKinds, " "))
 }
 
 // Hooks ask the runtime about their container; that must not wait for the command that waits for them.
@@ -307,20 +286,20 @@ func TestHooksCallTheRuntime(t *testing.T) {
 	} {
 		t.Run(c.kind+" "+c.command, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			name := s.mark + "-id"
-			s.ids = append(s.ids, name)
-			out := filepath.Join(s.dir, "out")
-			file := filepath.Join(cgroupRoot, byCgroup("pids", ""), s.mark, "pids.max")
+			s := NewSandbox(t)
+			name := s.Mark + "-id"
+			s.IDs = append(s.IDs, name)
+			out := filepath.Join(s.Dir, "out")
+			file := filepath.Join(CgroupRoot, ByCgroup("pids", ""), s.Mark, "pids.max")
 			command := strings.NewReplacer("ID", name, "FILE", file).Replace(c.command)
 			if !strings.Contains(c.command, "ID") && c.command != "list" {
 				command += " " + name
 			}
-			b := s.bundle(withHook(c.kind, fmt.Sprintf("timeout 5 %s --root %s %s > %s 2>&1 </dev/null; true", binary, s.root, command, out)))
-			s.ok("create", "--bundle", b.dir, name)
-			s.ok("start", name)
-			s.ok("delete", "--force", name)
-			if got := readFile(out); !strings.Contains(got, c.want) {
+			b := s.Bundle(WithHook(c.kind, fmt.Sprintf("timeout 5 %s --root %s %s > %s 2>&1 </dev/null; true", Binary, s.Root, command, out)))
+			s.OK("create", "--bundle", b.Dir, name)
+			s.OK("start", name)
+			s.OK("delete", "--force", name)
+			if got := ReadFile(out); !strings.Contains(got, c.want) {
 				t.Errorf("the hook saw %q, want %q", got, c.want)
 			}
 		})
@@ -329,20 +308,20 @@ func TestHooksCallTheRuntime(t *testing.T) {
 
 func TestCreatingStatus(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	fifo := filepath.Join(s.dir, "fifo")
-	must(t, unix.Mkfifo(fifo, 0o600))
-	c := &container{sandbox: s, name: s.id(), bundle: s.bundle(withHook("createRuntime", "read line < "+fifo))}
-	cmd := s.command("create", "--bundle", c.dir(), c.name)
-	s.start(cmd)
-	eventually(t, "the container", func() error {
-		if r := s.sock("state", c.name); r.code != 0 || decode[state](t, r.stdout).Status != "creating" {
+	s := NewSandbox(t)
+	fifo := filepath.Join(s.Dir, "fifo")
+	Must(t, unix.Mkfifo(fifo, 0o600))
+	c := &Container{Sandbox: s, ID: s.NewID(), Bundle: s.Bundle(WithHook("createRuntime", "read line < "+fifo))}
+	cmd := s.Command("create", "--bundle", c.Dir(), c.ID)
+	s.Start(cmd)
+	Eventually(t, "the container", func() error {
+		if r := s.Sock("state", c.ID); r.Code != 0 || Decode[State](t, r.Stdout).Status != "creating" {
 			return fmt.Errorf("%v", r)
 		}
 		return nil
 	})
-	s.fails(said("exist"), "create", "--bundle", c.dir(), c.name)
-	must(t, os.WriteFile(fifo, []byte("go on\n"), 0))
-	equal(t, "exit status of create", s.finish(cmd).code, 0)
-	equal(t, "status", c.state().Status, "created")
+	s.Fails(Said("exist"), "create", "--bundle", c.Dir(), c.ID)
+	Must(t, os.WriteFile(fifo, []byte("go on\n"), 0))
+	Equal(t, "exit status of create", s.Finish(cmd).Code, 0)
+	Equal(t, "status", c.State().Status, "created")
 }

@@ -10,99 +10,99 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 func TestLifecycle(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	pidFile := filepath.Join(s.dir, "pid")
-	c := s.createIn(s.bundle(func(c *specs.Spec) {
+	s := NewSandbox(t)
+	pidFile := filepath.Join(s.Dir, "pid")
+	c := s.CreateIn(s.Bundle(func(c *specs.Spec) {
 		c.Hostname = "subzero"
 		c.Annotations = map[string]string{"org.example.key": "value"}
-		c.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(512 << 20))}
+		c.Linux.Resources.Memory = &specs.LinuxMemory{Limit: Ptr(int64(512 << 20))}
 	}), "--pid-file", pidFile)
 
-	st := c.state()
-	equal(t, "status", st.Status, "created")
-	equal(t, "id", st.ID, c.name)
-	equal(t, "bundle", st.Bundle, c.dir())
-	equal(t, "rootfs", st.Rootfs, c.rootfs)
-	equal(t, "annotation", st.Annotations["org.example.key"], "value")
-	equal(t, "pid file", readFile(pidFile), fmt.Sprint(st.Pid))
+	st := c.State()
+	Equal(t, "status", st.Status, "created")
+	Equal(t, "id", st.ID, c.ID)
+	Equal(t, "bundle", st.Bundle, c.Dir())
+	Equal(t, "rootfs", st.Rootfs, c.Rootfs)
+	Equal(t, "annotation", st.Annotations["org.example.key"], "value")
+	Equal(t, "pid file", ReadFile(pidFile), fmt.Sprint(st.Pid))
 	if st.Created.IsZero() || st.OCIVersion == "" {
 		t.Errorf("created %v, ociVersion %q", st.Created, st.OCIVersion)
 	}
 
-	s.ok("start", c.name)
-	equal(t, "status", c.state().Status, "running")
-	equal(t, "pid", c.pid(), st.Pid)
-	equal(t, "hostname", c.inside("hostname"), "subzero")
-	c.wantLimits(limits{"memory.limit_in_bytes": "536870912"}, limits{"memory.max": "536870912"})
+	s.OK("start", c.ID)
+	Equal(t, "status", c.State().Status, "running")
+	Equal(t, "pid", c.Pid(), st.Pid)
+	Equal(t, "hostname", c.Inside("hostname"), "subzero")
+	wantLimits(c, limits{"memory.limit_in_bytes": "536870912"}, limits{"memory.max": "536870912"})
 
-	table := s.ok("ps", c.name)
+	table := s.OK("ps", c.ID)
 	if !strings.Contains(table, "PID") || !strings.Contains(table, fmt.Sprint(st.Pid)) || !strings.Contains(table, "sleep") {
 		t.Errorf("ps: %q", table)
 	}
-	if wide := s.ok("ps", c.name, "-o", "pid,args"); !strings.Contains(wide, "sleep 1000") {
+	if wide := s.OK("ps", c.ID, "-o", "pid,args"); !strings.Contains(wide, "sleep 1000") {
 		t.Errorf("ps -o pid,args: %q", wide)
 	}
-	equal(t, "ps --format json", fmt.Sprint(decode[[]int](t, s.ok("ps", "--format", "json", c.name))), fmt.Sprint([]int{st.Pid}))
+	Equal(t, "ps --format json", fmt.Sprint(Decode[[]int](t, s.OK("ps", "--format", "json", c.ID))), fmt.Sprint([]int{st.Pid}))
 
-	s.ok("pause", c.name)
-	equal(t, "status", c.state().Status, "paused")
-	s.ok("resume", c.name)
-	equal(t, "status", c.state().Status, "running")
-	s.ok("update", "--memory", "256M", c.name)
-	c.wantLimits(limits{"memory.limit_in_bytes": "268435456"}, limits{"memory.max": "268435456"})
+	s.OK("pause", c.ID)
+	Equal(t, "status", c.State().Status, "paused")
+	s.OK("resume", c.ID)
+	Equal(t, "status", c.State().Status, "running")
+	s.OK("update", "--memory", "256M", c.ID)
+	wantLimits(c, limits{"memory.limit_in_bytes": "268435456"}, limits{"memory.max": "268435456"})
 
-	s.fails(said("not stopped"), "delete", c.name)
-	s.ok("kill", c.name, "KILL")
-	c.wantStatus("stopped")
-	equal(t, "pid of a stopped one", c.pid(), 0)
-	s.ok("delete", c.name)
-	s.fails(said("does not exist"), "state", c.name)
-	s.checkNothingLeft()
+	s.Fails(Said("not stopped"), "delete", c.ID)
+	s.OK("kill", c.ID, "KILL")
+	c.WantStatus("stopped")
+	Equal(t, "pid of a stopped one", c.Pid(), 0)
+	s.OK("delete", c.ID)
+	s.Fails(Said("does not exist"), "state", c.ID)
+	s.CheckNothingLeft()
 }
-
-func (c *container) dir() string { return c.bundle.dir }
 
 func TestCreateDoesNotExecute(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.create(script("echo executed"))
-	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", c.pid()))
-	must(t, err)
+	s := NewSandbox(t)
+	c := s.Create(Script("echo executed"))
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", c.Pid()))
+	Must(t, err)
 	if strings.HasSuffix(exe, "busybox") {
 		t.Errorf("create has executed %s", exe)
 	}
-	equal(t, "output after create", readFile(c.stdout), "")
-	s.ok("start", c.name)
-	c.wantStatus("stopped")
-	equal(t, "output after start", readFile(c.stdout), "executed\n")
+	Equal(t, "output after create", ReadFile(c.Stdout), "")
+	s.OK("start", c.ID)
+	c.WantStatus("stopped")
+	Equal(t, "output after start", ReadFile(c.Stdout), "executed\n")
 }
 
 func TestWrongMoment(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running()
-	s.fails(said("already running"), "start", c.name)
-	s.fails(said("exist"), "create", "--bundle", c.dir(), c.name)
-	s.fails(said("exist"), "run", "--bundle", c.dir(), c.name)
-	s.fails(said("not paused"), "resume", c.name)
-	s.ok("kill", c.name, "KILL")
-	c.wantStatus("stopped")
-	s.fails(said("stopped"), "start", c.name)
-	s.fails(said("container not running"), "kill", c.name, "TERM")
-	s.fails(said("not running"), "pause", c.name)
-	s.fails(nil, "exec", c.name, "true")
-	s.ok("delete", c.name)
-	s.fails(said("does not exist"), "delete", c.name)
-	s.ok("delete", "--force", c.name)
+	s := NewSandbox(t)
+	c := s.Running()
+	s.Fails(Said("already running"), "start", c.ID)
+	s.Fails(Said("exist"), "create", "--bundle", c.Dir(), c.ID)
+	s.Fails(Said("exist"), "run", "--bundle", c.Dir(), c.ID)
+	s.Fails(Said("not paused"), "resume", c.ID)
+	s.OK("kill", c.ID, "KILL")
+	c.WantStatus("stopped")
+	s.Fails(Said("stopped"), "start", c.ID)
+	s.Fails(Said("container not running"), "kill", c.ID, "TERM")
+	s.Fails(Said("not running"), "pause", c.ID)
+	s.Fails(nil, "exec", c.ID, "true")
+	s.OK("delete", c.ID)
+	s.Fails(Said("does not exist"), "delete", c.ID)
+	s.OK("delete", "--force", c.ID)
 }
 
 func TestUnknownID(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	for _, args := range [][]string{
 		{"state", "none"},
 		{"start", "none"},
@@ -117,27 +117,19 @@ func TestUnknownID(t *testing.T) {
 		{"update", "--memory", "1M", "none"},
 	} {
 		t.Run(args[0], func(t *testing.T) {
-			r := s.fails(said("does not exist"), args...)
-			oneLine(t, r)
+			r := s.Fails(Said("does not exist"), args...)
+			OneLine(t, r)
 		})
 	}
-	s.ok("delete", "--force", "none")
-}
-
-// oneLine checks that an error is one line.
-func oneLine(t *testing.T, r result) {
-	t.Helper()
-	if strings.Count(strings.TrimRight(r.stderr, "\n"), "\n") > 0 || strings.TrimSpace(r.stderr) == "" {
-		t.Errorf("no clear single line: %v", r)
-	}
+	s.OK("delete", "--force", "none")
 }
 
 func TestDeleteCreated(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.create()
-	s.ok("delete", c.name)
-	s.checkNothingLeft()
+	s := NewSandbox(t)
+	c := s.Create()
+	s.OK("delete", c.ID)
+	s.CheckNothingLeft()
 }
 
 func TestDeleteForce(t *testing.T) {
@@ -145,94 +137,94 @@ func TestDeleteForce(t *testing.T) {
 	for _, status := range []string{"created", "running", "paused", "stopped"} {
 		t.Run(status, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			c := s.create()
+			s := NewSandbox(t)
+			c := s.Create()
 			if status != "created" {
-				s.ok("start", c.name)
+				s.OK("start", c.ID)
 			}
 			switch status {
 			case "paused":
-				s.ok("pause", c.name)
+				s.OK("pause", c.ID)
 			case "stopped":
-				s.ok("kill", c.name, "9")
-				c.wantStatus("stopped")
+				s.OK("kill", c.ID, "9")
+				c.WantStatus("stopped")
 			}
-			s.ok("delete", "--force", c.name)
-			s.fails(said("does not exist"), "state", c.name)
-			s.checkNothingLeft()
+			s.OK("delete", "--force", c.ID)
+			s.Fails(Said("does not exist"), "state", c.ID)
+			s.CheckNothingLeft()
 		})
 	}
 }
 
 func TestConcurrentCreate(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	name := s.id()
+	s := NewSandbox(t)
+	name := s.NewID()
 	for range 5 {
-		results := make([]result, 4)
+		results := make([]Result, 4)
 		var wait sync.WaitGroup
 		for i := range results {
-			cmd := s.command("create", "--bundle", s.bundle().dir, name)
-			s.start(cmd)
-			wait.Go(func() { results[i] = s.finish(cmd) })
+			cmd := s.Command("create", "--bundle", s.Bundle().Dir, name)
+			s.Start(cmd)
+			wait.Go(func() { results[i] = s.Finish(cmd) })
 		}
 		wait.Wait()
 		won := 0
 		for _, r := range results {
-			if r.code == 0 {
+			if r.Code == 0 {
 				won++
-			} else if !strings.Contains(r.stderr, "exist") {
+			} else if !strings.Contains(r.Stderr, "exist") {
 				t.Error(r)
 			}
 		}
-		equal(t, "number of winners", won, 1)
-		equal(t, "status", decode[state](t, s.ok("state", name)).Status, "created")
-		s.ok("start", name)
-		s.ok("delete", "--force", name)
+		Equal(t, "number of winners", won, 1)
+		Equal(t, "status", Decode[State](t, s.OK("state", name)).Status, "created")
+		s.OK("start", name)
+		s.OK("delete", "--force", name)
 	}
 }
 
 func TestStartAndDeleteAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	for range 10 {
-		c := s.create()
-		start, remove := s.command("start", c.name), s.command("delete", "--force", c.name)
-		s.start(start)
-		s.start(remove)
-		s.finish(start) // may find it gone
-		if r := s.finish(remove); r.code != 0 {
+		c := s.Create()
+		start, remove := s.Command("start", c.ID), s.Command("delete", "--force", c.ID)
+		s.Start(start)
+		s.Start(remove)
+		s.Finish(start) // may find it gone
+		if r := s.Finish(remove); r.Code != 0 {
 			t.Error(r)
 		}
-		s.fails(said("does not exist"), "state", c.name)
-		s.checkNothingLeft()
+		s.Fails(Said("does not exist"), "state", c.ID)
+		s.CheckNothingLeft()
 	}
 }
 
 func TestConcurrentStart(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.create(script("echo once; sleep 1000"))
-	cmds := make([]result, 0, 3)
-	var started []func() result
+	s := NewSandbox(t)
+	c := s.Create(Script("echo once; sleep 1000"))
+	cmds := make([]Result, 0, 3)
+	var started []func() Result
 	for range 3 {
-		cmd := s.command("start", c.name)
-		s.start(cmd)
-		started = append(started, func() result { return s.finish(cmd) })
+		cmd := s.Command("start", c.ID)
+		s.Start(cmd)
+		started = append(started, func() Result { return s.Finish(cmd) })
 	}
 	won := 0
 	for _, finish := range started {
 		r := finish()
 		cmds = append(cmds, r)
-		if r.code == 0 {
+		if r.Code == 0 {
 			won++
 		}
 	}
 	if won != 1 {
 		t.Errorf("%d of %v succeeded, want 1", won, cmds)
 	}
-	eventually(t, "output", func() error {
-		if got := readFile(c.stdout); got != "once\n" {
+	Eventually(t, "output", func() error {
+		if got := ReadFile(c.Stdout); got != "once\n" {
 			return fmt.Errorf("is %q", got)
 		}
 		return nil
@@ -241,25 +233,25 @@ func TestConcurrentStart(t *testing.T) {
 
 func TestList(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	if out := s.ok("list", "--quiet"); out != "" {
+	s := NewSandbox(t)
+	if out := s.OK("list", "--quiet"); out != "" {
 		t.Errorf("list of none: %q", out)
 	}
-	first, second := s.create(), s.running(func(c *specs.Spec) { c.Linux.CgroupsPath += "-2" })
-	equal(t, "list --quiet", s.ok("list", "-q"), first.name+"\n"+second.name+"\n")
+	first, second := s.Create(), s.Running(func(c *specs.Spec) { c.Linux.CgroupsPath += "-2" })
+	Equal(t, "list --quiet", s.OK("list", "-q"), first.ID+"\n"+second.ID+"\n")
 
-	lines := strings.Split(strings.TrimSpace(s.ok("list")), "\n")
-	equal(t, "header", strings.Join(strings.Fields(lines[0]), " "), "ID PID STATUS BUNDLE CREATED OWNER")
-	equal(t, "number of lines", len(lines), 3)
+	lines := strings.Split(strings.TrimSpace(s.OK("list")), "\n")
+	Equal(t, "header", strings.Join(strings.Fields(lines[0]), " "), "ID PID STATUS BUNDLE CREATED OWNER")
+	Equal(t, "number of lines", len(lines), 3)
 	row := strings.Fields(lines[1])
-	equal(t, "row", strings.Join(slices.Concat(row[:4], row[5:]), " "),
-		fmt.Sprintf("%s %d created %s root", first.name, first.pid(), first.dir()))
+	Equal(t, "row", strings.Join(slices.Concat(row[:4], row[5:]), " "),
+		fmt.Sprintf("%s %d created %s root", first.ID, first.Pid(), first.Dir()))
 
-	list := decode[[]state](t, s.ok("list", "--format", "json"))
-	equal(t, "containers in JSON", len(list), 2)
-	equal(t, "status in JSON", list[1].Status, "running")
-	equal(t, "pid in JSON", list[1].Pid, second.pid())
-	s.fails(nil, "list", "--format", "xml")
+	list := Decode[[]State](t, s.OK("list", "--format", "json"))
+	Equal(t, "containers in JSON", len(list), 2)
+	Equal(t, "status in JSON", list[1].Status, "running")
+	Equal(t, "pid in JSON", list[1].Pid, second.Pid())
+	s.Fails(nil, "list", "--format", "xml")
 }
 
 func TestKill(t *testing.T) {
@@ -267,117 +259,107 @@ func TestKill(t *testing.T) {
 	for _, signal := range []string{"TERM", "SIGTERM", "15", "term"} {
 		t.Run(signal, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			c := s.running(script("trap 'echo got; exit' TERM; sleep 1000 & echo ready; while :; do wait; done"))
-			c.waitOutput("ready\n")
-			s.ok("kill", c.name, signal)
-			c.waitOutput("ready\ngot\n")
-			c.wantStatus("stopped")
+			s := NewSandbox(t)
+			c := s.Running(Script("trap 'echo got; exit' TERM; sleep 1000 & echo ready; while :; do wait; done"))
+			c.WaitOutput("ready\n")
+			s.OK("kill", c.ID, signal)
+			c.WaitOutput("ready\ngot\n")
+			c.WantStatus("stopped")
 		})
 	}
 	t.Run("default is TERM", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		c := s.running(script("trap 'echo got; exit' TERM; sleep 1000 & echo ready; while :; do wait; done"))
-		c.waitOutput("ready\n")
-		s.ok("kill", c.name)
-		c.waitOutput("ready\ngot\n")
+		s := NewSandbox(t)
+		c := s.Running(Script("trap 'echo got; exit' TERM; sleep 1000 & echo ready; while :; do wait; done"))
+		c.WaitOutput("ready\n")
+		s.OK("kill", c.ID)
+		c.WaitOutput("ready\ngot\n")
 	})
 	t.Run("unknown signal", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		c := s.running()
-		s.fails(said("unknown signal"), "kill", c.name, "NOSUCH")
-		s.fails(nil, "kill", c.name, "1000")
-		equal(t, "status", c.state().Status, "running")
+		s := NewSandbox(t)
+		c := s.Running()
+		s.Fails(Said("unknown signal"), "kill", c.ID, "NOSUCH")
+		s.Fails(nil, "kill", c.ID, "1000")
+		Equal(t, "status", c.State().Status, "running")
 	})
 	t.Run("a created one", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		c := s.create()
-		s.ok("kill", c.name, "KILL")
-		c.wantStatus("stopped")
-		s.ok("delete", c.name)
-		s.checkNothingLeft()
+		s := NewSandbox(t)
+		c := s.Create()
+		s.OK("kill", c.ID, "KILL")
+		c.WantStatus("stopped")
+		s.OK("delete", c.ID)
+		s.CheckNothingLeft()
 	})
 	t.Run("a paused one", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		c := s.running()
-		s.ok("pause", c.name)
-		s.ok("kill", c.name, "KILL")
-		c.wantStatus("stopped")
-	})
-}
-
-func (c *container) waitOutput(want string) {
-	c.Helper()
-	eventually(c.T, fmt.Sprintf("output %q", want), func() error {
-		if got := readFile(c.stdout); got != want {
-			return fmt.Errorf("is %q", got)
-		}
-		return nil
+		s := NewSandbox(t)
+		c := s.Running()
+		s.OK("pause", c.ID)
+		s.OK("kill", c.ID, "KILL")
+		c.WantStatus("stopped")
 	})
 }
 
 // Without a PID namespace of its own a container's other processes outlive its init.
 func TestKillAll(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(withoutNamespace(specs.PIDNamespace), script("sleep 1001 & sleep 1002 & echo ready; wait"))
-	c.waitOutput("ready\n")
-	pids := decode[[]int](t, s.ok("ps", "--format", "json", c.name))
-	equal(t, "number of processes", len(pids), 3)
-	s.ok("kill", "--all", c.name, "KILL")
+	s := NewSandbox(t)
+	c := s.Running(WithoutNamespace(specs.PIDNamespace), Script("sleep 1001 & sleep 1002 & echo ready; wait"))
+	c.WaitOutput("ready\n")
+	pids := Decode[[]int](t, s.OK("ps", "--format", "json", c.ID))
+	Equal(t, "number of processes", len(pids), 3)
+	s.OK("kill", "--all", c.ID, "KILL")
 	for _, pid := range pids {
-		eventually(t, "end of a process", func() error {
-			if alive(pid) {
+		Eventually(t, "end of a process", func() error {
+			if Alive(pid) {
 				return fmt.Errorf("%d lives", pid)
 			}
 			return nil
 		})
 	}
-	c.wantStatus("stopped")
-	s.ok("delete", c.name)
-	s.checkNothingLeft()
+	c.WantStatus("stopped")
+	s.OK("delete", c.ID)
+	s.CheckNothingLeft()
 }
 
 func TestDeleteKillsTheRest(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(withoutNamespace(specs.PIDNamespace), script("sleep 1001 & echo ready; wait"))
-	c.waitOutput("ready\n")
-	s.ok("kill", c.name, "KILL")
-	c.wantStatus("stopped")
-	s.ok("delete", c.name)
-	s.checkNothingLeft()
+	s := NewSandbox(t)
+	c := s.Running(WithoutNamespace(specs.PIDNamespace), Script("sleep 1001 & echo ready; wait"))
+	c.WaitOutput("ready\n")
+	s.OK("kill", c.ID, "KILL")
+	c.WantStatus("stopped")
+	s.OK("delete", c.ID)
+	s.CheckNothingLeft()
 }
 
 func TestChangesAfterCreateDontMatter(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.create(script("echo old"))
-	s.configure(c.bundle, script("echo new"))
-	s.ok("start", c.name)
-	c.waitOutput("old\n")
-	must(t, os.Remove(filepath.Join(c.dir(), "config.json")))
-	c.wantStatus("stopped")
-	s.ok("delete", c.name)
+	s := NewSandbox(t)
+	c := s.Create(Script("echo old"))
+	s.Configure(c.Bundle, Script("echo new"))
+	s.OK("start", c.ID)
+	c.WaitOutput("old\n")
+	Must(t, os.Remove(filepath.Join(c.Dir(), "config.json")))
+	c.WantStatus("stopped")
+	s.OK("delete", c.ID)
 }
 
 func TestRelativePidFile(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.createIn(s.bundle(), "--pid-file", "relative.pid")
-	equal(t, "pid file", readFile(filepath.Join(s.dir, "relative.pid")), fmt.Sprint(c.pid()))
+	s := NewSandbox(t)
+	c := s.CreateIn(s.Bundle(), "--pid-file", "relative.pid")
+	Equal(t, "pid file", ReadFile(filepath.Join(s.Dir, "relative.pid")), fmt.Sprint(c.Pid()))
 }
 
 func TestBundleIsTheWorkingDirectory(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	cmd := s.command("run", s.id())
-	cmd.Dir = s.bundle(args("echo", "hello")).dir
-	r := s.do(cmd)
-	equal(t, "exit status", r.code, 0)
-	equal(t, "output", r.stdout, "hello\n")
+	s := NewSandbox(t)
+	cmd := s.Command("run", s.NewID())
+	cmd.Dir = s.Bundle(Args("echo", "hello")).Dir
+	r := s.Do(cmd)
+	Equal(t, "exit status", r.Code, 0)
+	Equal(t, "output", r.Stdout, "hello\n")
 }

@@ -12,53 +12,34 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
-
-// hostTmpfs makes a host directory that is a mount of its own.
-func (s *sandbox) hostTmpfs(propagation uintptr) string {
-	s.Helper()
-	dir, err := os.MkdirTemp(s.dir, "host")
-	must(s.T, err)
-	must(s.T, unix.Mount("host", dir, "tmpfs", 0, ""))
-	s.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	must(s.T, unix.Mount("", dir, "", propagation, ""))
-	return dir
-}
-
-// hostDir makes a host directory with the file "file" in it.
-func (s *sandbox) hostDir() string {
-	s.Helper()
-	dir, err := os.MkdirTemp(s.dir, "host")
-	must(s.T, err)
-	must(s.T, os.Chmod(dir, 0o755))
-	writeFile(s.T, filepath.Join(dir, "file"), "host\n", 0o644)
-	return dir
-}
 
 const catMounts = "cat /proc/self/mountinfo"
 
 func TestBind(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := s.hostDir()
-	writeFile(t, filepath.Join(dir, "sub/other"), "other\n", 0o644)
-	out := s.output("cat /made/for/it/file /etc/single; echo changed > /made/for/it/file; "+
+	s := NewSandbox(t)
+	dir := s.HostDir()
+	WriteFile(t, filepath.Join(dir, "sub/other"), "other\n", 0o644)
+	out := s.OutputOf("cat /made/for/it/file /etc/single; echo changed > /made/for/it/file; "+
 		"touch /ro/x 2>/dev/null || echo read-only; "+catMounts,
-		bindAt("/made/for/it", dir),
-		bindAt("/etc/single", filepath.Join(dir, "sub/other"), "ro"),
-		bindAt("/ro", dir, "ro", "noexec", "nosuid", "nodev"),
+		BindAt("/made/for/it", dir),
+		BindAt("/etc/single", filepath.Join(dir, "sub/other"), "ro"),
+		BindAt("/ro", dir, "ro", "noexec", "nosuid", "nodev"),
 	)
 	if !strings.HasPrefix(out, "host\nother\nread-only\n") {
 		t.Errorf("output: %s", out)
 	}
-	equal(t, "file on the host", readFile(filepath.Join(dir, "file")), "changed\n")
-	mounts := mountsOf(out)
+	Equal(t, "file on the host", ReadFile(filepath.Join(dir, "file")), "changed\n")
+	mounts := MountsOf(out)
 	for _, option := range []string{"ro", "noexec", "nosuid", "nodev"} {
-		if !mounts["/ro"].has(option) {
+		if !mounts["/ro"].Has(option) {
 			t.Errorf("/ro has no %s: %+v", option, mounts["/ro"])
 		}
 	}
-	if !mounts["/etc/single"].has("ro") || !mounts["/made/for/it"].has("rw") {
+	if !mounts["/etc/single"].Has("ro") || !mounts["/made/for/it"].Has("rw") {
 		t.Errorf("%+v, %+v", mounts["/etc/single"], mounts["/made/for/it"])
 	}
 }
@@ -66,34 +47,34 @@ func TestBind(t *testing.T) {
 // A type without bind among the options is no bind; bind makes any type one.
 func TestBindByOption(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output("cat /a/file /b/file", mountAt("/a", "none", s.hostDir(), "rbind"), mountAt("/b", "", s.hostDir(), "bind", "rprivate"))
-	equal(t, "output", out, "host\nhost\n")
+	s := NewSandbox(t)
+	out := s.OutputOf("cat /a/file /b/file", MountAt("/a", "none", s.HostDir(), "rbind"), MountAt("/b", "", s.HostDir(), "bind", "rprivate"))
+	Equal(t, "output", out, "host\nhost\n")
 }
 
 func TestBindRelativeSource(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(bindAt("/mnt", "data"), args("cat", "/mnt/file"))
-	writeFile(t, filepath.Join(b.dir, "data/file"), "bundle\n", 0o644)
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "bundle\n")
+	s := NewSandbox(t)
+	b := s.Bundle(BindAt("/mnt", "data"), Args("cat", "/mnt/file"))
+	WriteFile(t, filepath.Join(b.Dir, "data/file"), "bundle\n", 0o644)
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "bundle\n")
 }
 
 func TestBindRecursive(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := s.hostTmpfs(unix.MS_PRIVATE)
+	s := NewSandbox(t)
+	dir := s.HostTmpfs(unix.MS_PRIVATE)
 	sub := filepath.Join(dir, "sub")
-	must(t, os.Mkdir(sub, 0o755))
-	must(t, unix.Mount("sub", sub, "tmpfs", 0, ""))
+	Must(t, os.Mkdir(sub, 0o755))
+	Must(t, unix.Mount("sub", sub, "tmpfs", 0, ""))
 	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
 
-	mounts := mountsOf(s.output(catMounts,
-		bindAt("/plain", dir),
-		mountAt("/rbind", "bind", dir, "rbind"),
-		mountAt("/ro", "bind", dir, "rbind", "ro"),
-		mountAt("/rro", "bind", dir, "rbind", "rro", "rnosuid", "rnodev", "rnoexec"),
-		mountAt("/mixed", "bind", dir, "rbind", "rro", "rw", "rnoatime"),
+	mounts := MountsOf(s.OutputOf(catMounts,
+		BindAt("/plain", dir),
+		MountAt("/rbind", "bind", dir, "rbind"),
+		MountAt("/ro", "bind", dir, "rbind", "ro"),
+		MountAt("/rro", "bind", dir, "rbind", "rro", "rnosuid", "rnodev", "rnoexec"),
+		MountAt("/mixed", "bind", dir, "rbind", "rro", "rw", "rnoatime"),
 	))
 	if _, ok := mounts["/plain/sub"]; ok {
 		t.Error("a plain bind took a mount below along")
@@ -101,19 +82,19 @@ func TestBindRecursive(t *testing.T) {
 	for point, option := range map[string]string{
 		"/rbind/sub": "rw", "/ro": "ro", "/ro/sub": "rw", "/rro": "ro", "/rro/sub": "ro", "/mixed/sub": "ro",
 	} {
-		if !mounts[point].has(option) {
+		if !mounts[point].Has(option) {
 			t.Errorf("%s is not %s: %+v", point, option, mounts[point])
 		}
 	}
 	for _, option := range []string{"nosuid", "nodev", "noexec"} {
-		if !mounts["/rro/sub"].has(option) {
+		if !mounts["/rro/sub"].Has(option) {
 			t.Errorf("/rro/sub is not %s: %+v", option, mounts["/rro/sub"])
 		}
 	}
-	if !mounts["/mixed/sub"].has("noatime") {
+	if !mounts["/mixed/sub"].Has("noatime") {
 		t.Errorf("/mixed/sub is not noatime: %+v", mounts["/mixed/sub"])
 	}
-	if host := mountsOf(readFile("/proc/self/mountinfo")); !host[sub].has("rw") || !host[dir].has("rw") {
+	if host := MountsOf(ReadFile("/proc/self/mountinfo")); !host[sub].Has("rw") || !host[dir].Has("rw") {
 		t.Errorf("the host's mounts have changed: %+v, %+v", host[dir], host[sub])
 	}
 }
@@ -133,21 +114,21 @@ func TestPropagation(t *testing.T) {
 	} {
 		t.Run(c.option+" in "+c.root, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			dir := s.hostTmpfs(unix.MS_SHARED)
+			s := NewSandbox(t)
+			dir := s.HostTmpfs(unix.MS_SHARED)
 			for _, name := range []string{"out", "in"} {
-				must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+				Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 				t.Cleanup(func() { _ = unix.Unmount(filepath.Join(dir, name), unix.MNT_DETACH) })
 			}
-			box := s.running(privileged, mountAt("/mnt", "bind", dir, "rbind", c.option), func(config *specs.Spec) {
+			box := s.Running(Privileged, MountAt("/mnt", "bind", dir, "rbind", c.option), func(config *specs.Spec) {
 				config.Linux.RootfsPropagation = c.root
-			}, script("mount -t tmpfs out /mnt/out && echo mounted; sleep 1000"))
-			box.waitOutput("mounted\n")
-			_, came := mountsOf(readFile("/proc/self/mountinfo"))[filepath.Join(dir, "out")]
-			equal(t, "mount on the host", came, c.out)
-			must(t, unix.Mount("in", filepath.Join(dir, "in"), "tmpfs", 0, ""))
-			_, came = mountsOf(box.proc("mountinfo"))["/mnt/in"]
-			equal(t, "mount in the container", came, c.in)
+			}, Script("mount -t tmpfs out /mnt/out && echo mounted; sleep 1000"))
+			box.WaitOutput("mounted\n")
+			_, came := MountsOf(ReadFile("/proc/self/mountinfo"))[filepath.Join(dir, "out")]
+			Equal(t, "mount on the host", came, c.out)
+			Must(t, unix.Mount("in", filepath.Join(dir, "in"), "tmpfs", 0, ""))
+			_, came = MountsOf(box.Proc("mountinfo"))["/mnt/in"]
+			Equal(t, "mount in the container", came, c.in)
 		})
 	}
 }
@@ -167,26 +148,26 @@ func TestRootfsPropagation(t *testing.T) {
 	} {
 		t.Run("value "+c.value, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
+			s := NewSandbox(t)
 			// The bundle lies on a shared mount, as on a host that systemd set up.
-			dir := s.hostTmpfs(unix.MS_SHARED)
-			b := s.bundle(args("cat", "/proc/self/mountinfo"), func(config *specs.Spec) {
+			dir := s.HostTmpfs(unix.MS_SHARED)
+			b := s.Bundle(Args("cat", "/proc/self/mountinfo"), func(config *specs.Spec) {
 				config.Linux.RootfsPropagation = c.value
 				config.Root.Path = filepath.Join(dir, "rootfs")
 			})
-			must(t, os.CopyFS(filepath.Join(dir, "rootfs"), os.DirFS(b.rootfs)))
-			root := mountsOf(s.ok("run", "--bundle", b.dir, s.id()))["/"]
-			right := strings.HasPrefix(root.optional, c.want)
+			Must(t, os.CopyFS(filepath.Join(dir, "rootfs"), os.DirFS(b.Rootfs)))
+			root := MountsOf(s.OK("run", "--bundle", b.Dir, s.NewID()))["/"]
+			right := strings.HasPrefix(root.Optional, c.want)
 			switch c.want {
 			case "":
-				right = root.optional == ""
+				right = root.Optional == ""
 			case "not shared":
-				right = !strings.Contains(root.optional, "shared:") && root.optional != "unbindable"
+				right = !strings.Contains(root.Optional, "shared:") && root.Optional != "unbindable"
 			}
 			if !right {
-				t.Errorf("/ is %q, want %q: %+v", root.optional, c.want, root)
+				t.Errorf("/ is %q, want %q: %+v", root.Optional, c.want, root)
 			}
-			if now := mountsOf(readFile("/proc/self/mountinfo"))[dir]; !strings.HasPrefix(now.optional, "shared:") {
+			if now := MountsOf(ReadFile("/proc/self/mountinfo"))[dir]; !strings.HasPrefix(now.Optional, "shared:") {
 				t.Errorf("the host's mount has become %+v", now)
 			}
 		})
@@ -195,56 +176,56 @@ func TestRootfsPropagation(t *testing.T) {
 
 func TestTmpfs(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(
-		script("stat -c '%a %u' /imagedir /given /fresh; "+catMounts),
-		mountAt("/imagedir", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "size=64k"),
-		mountAt("/given", "tmpfs", "tmpfs", "mode=0711", "uid=12"),
-		mountAt("/fresh", "tmpfs", "tmpfs", "ro"),
+	s := NewSandbox(t)
+	b := s.Bundle(
+		Script("stat -c '%a %u' /imagedir /given /fresh; "+catMounts),
+		MountAt("/imagedir", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "size=64k"),
+		MountAt("/given", "tmpfs", "tmpfs", "mode=0711", "uid=12"),
+		MountAt("/fresh", "tmpfs", "tmpfs", "ro"),
 	)
-	must(t, os.Mkdir(filepath.Join(b.rootfs, "imagedir"), 0o755))
-	must(t, os.Chmod(filepath.Join(b.rootfs, "imagedir"), os.ModeSticky|0o750))
-	out := s.ok("run", "--bundle", b.dir, s.id())
+	Must(t, os.Mkdir(filepath.Join(b.Rootfs, "imagedir"), 0o755))
+	Must(t, os.Chmod(filepath.Join(b.Rootfs, "imagedir"), os.ModeSticky|0o750))
+	out := s.OK("run", "--bundle", b.Dir, s.NewID())
 	if want := "1750 0\n711 12\n1777 0\n"; !strings.HasPrefix(out, want) {
 		t.Errorf("modes are %q, want %q", strings.SplitAfterN(out, "\n", 4)[:3], want)
 	}
-	mounts := mountsOf(out)
-	if m := mounts["/imagedir"]; !strings.Contains(m.super, "size=64k") || !m.has("noexec") || !m.has("nosuid") || !m.has("nodev") {
+	mounts := MountsOf(out)
+	if m := mounts["/imagedir"]; !strings.Contains(m.Super, "size=64k") || !m.Has("noexec") || !m.Has("nosuid") || !m.Has("nodev") {
 		t.Errorf("/imagedir: %+v", m)
 	}
-	if m := mounts["/fresh"]; !m.has("ro") {
+	if m := mounts["/fresh"]; !m.Has("ro") {
 		t.Errorf("/fresh: %+v", m)
 	}
 }
 
 func TestTmpCopyUp(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(script("cat /image/a /image/sub/b; readlink /image/link; stat -c '%a %u:%g' /image /image/a; echo new > /image/a"), privileged,
-		mountAt("/image", "tmpfs", "tmpfs", "tmpcopyup"))
-	image := filepath.Join(b.rootfs, "image")
-	writeFile(t, filepath.Join(image, "a"), "a\n", 0o644)
-	writeFile(t, filepath.Join(image, "sub/b"), "b\n", 0o644)
-	must(t, os.Chown(filepath.Join(image, "a"), 5, 6))
-	must(t, os.Symlink("a", filepath.Join(image, "link")))
-	must(t, os.Chmod(image, 0o711))
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "a\nb\na\n711 0:0\n644 5:6\n")
-	equal(t, "file of the image", readFile(filepath.Join(image, "a")), "a\n")
+	s := NewSandbox(t)
+	b := s.Bundle(Script("cat /image/a /image/sub/b; readlink /image/link; stat -c '%a %u:%g' /image /image/a; echo new > /image/a"), Privileged,
+		MountAt("/image", "tmpfs", "tmpfs", "tmpcopyup"))
+	image := filepath.Join(b.Rootfs, "image")
+	WriteFile(t, filepath.Join(image, "a"), "a\n", 0o644)
+	WriteFile(t, filepath.Join(image, "sub/b"), "b\n", 0o644)
+	Must(t, os.Chown(filepath.Join(image, "a"), 5, 6))
+	Must(t, os.Symlink("a", filepath.Join(image, "link")))
+	Must(t, os.Chmod(image, 0o711))
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "a\nb\na\n711 0:0\n644 5:6\n")
+	Equal(t, "file of the image", ReadFile(filepath.Join(image, "a")), "a\n")
 }
 
 func TestTmpCopyUpOfLinkOutside(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	secret := s.hostDir()
-	b := s.bundle(script("ls /image"), mountAt("/image", "tmpfs", "tmpfs", "tmpcopyup"))
-	must(t, os.Symlink(secret, filepath.Join(b.rootfs, "image")))
-	r := s.sock("run", "--bundle", b.dir, s.id())
-	if strings.Contains(r.stdout, "file") {
+	s := NewSandbox(t)
+	secret := s.HostDir()
+	b := s.Bundle(Script("ls /image"), MountAt("/image", "tmpfs", "tmpfs", "tmpcopyup"))
+	Must(t, os.Symlink(secret, filepath.Join(b.Rootfs, "image")))
+	r := s.Sock("run", "--bundle", b.Dir, s.NewID())
+	if strings.Contains(r.Stdout, "file") {
 		t.Errorf("the host's files were copied: %v", r)
 	}
 }
 
-func idmapped(destination, source string, uid, gid uint32, options ...string) change {
+func idmapped(destination, source string, uid, gid uint32, options ...string) Change {
 	return func(c *specs.Spec) {
 		c.Mounts = append(c.Mounts, specs.Mount{
 			Destination: destination, Type: "bind", Source: source, Options: options,
@@ -256,23 +237,23 @@ func idmapped(destination, source string, uid, gid uint32, options ...string) ch
 
 // idMappable makes a host directory on a filesystem that can be mounted with mapped ids: tmpfs can since Linux 6.3, the
 // one of the temporary files perhaps.
-func (s *sandbox) idMappable() string {
+func idMappable(s *Sandbox) string {
 	s.Helper()
 	child := exec.Command("/bin/busybox", "sleep", "1000")
 	mapping := []syscall.SysProcIDMap{{HostID: 100000, Size: 1}}
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping}
-	must(s.T, child.Start())
+	Must(s.T, child.Start())
 	defer func() {
 		_ = child.Process.Kill()
 		_ = child.Wait()
 	}()
 	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", child.Process.Pid))
-	must(s.T, err)
+	Must(s.T, err)
 	defer namespace.Close()
 
-	for _, dir := range []string{s.hostTmpfs(unix.MS_PRIVATE), s.hostDir()} {
+	for _, dir := range []string{s.HostTmpfs(unix.MS_PRIVATE), s.HostDir()} {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		must(s.T, err)
+		Must(s.T, err)
 		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(namespace.Fd())})
 		unix.Close(fd)
 		if err == nil {
@@ -286,35 +267,35 @@ func (s *sandbox) idMappable() string {
 
 func TestIDMappedBind(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	top := s.idMappable()
+	s := NewSandbox(t)
+	top := idMappable(s)
 	dir, other := filepath.Join(top, "dir"), filepath.Join(top, "other")
-	writeFile(t, filepath.Join(dir, "file"), "", 0o644)
-	must(t, os.Chown(filepath.Join(dir, "file"), 3, 4))
-	writeFile(t, filepath.Join(other, "file"), "", 0o644)
+	WriteFile(t, filepath.Join(dir, "file"), "", 0o644)
+	Must(t, os.Chown(filepath.Join(dir, "file"), 3, 4))
+	WriteFile(t, filepath.Join(other, "file"), "", 0o644)
 	sub := filepath.Join(dir, "sub")
-	must(t, os.Mkdir(sub, 0o755))
-	must(t, unix.Mount(other, sub, "", unix.MS_BIND, ""))
+	Must(t, os.Mkdir(sub, 0o755))
+	Must(t, unix.Mount(other, sub, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
 
-	out := s.output("stat -c %u:%g /id/file /id/sub/file /rid/file /rid/sub/file /implied/file",
+	out := s.OutputOf("stat -c %u:%g /id/file /id/sub/file /rid/file /rid/sub/file /implied/file",
 		idmapped("/id", dir, 100000, 200000, "rbind", "idmap"),
 		idmapped("/rid", dir, 100000, 200000, "rbind", "ridmap"),
 		idmapped("/implied", dir, 1000, 1000, "bind"),
 	)
-	equal(t, "owners", out, "100003:200004\n0:0\n100003:200004\n100000:200000\n1003:1004\n")
+	Equal(t, "owners", out, "100003:200004\n0:0\n100003:200004\n100000:200000\n1003:1004\n")
 
-	b := s.bundle(mountAt("/id", "bind", dir, "bind", "idmap"))
-	s.fails(said("mounts["), "create", "--bundle", b.dir, "no-mappings") // nothing to map with
+	b := s.Bundle(MountAt("/id", "bind", dir, "bind", "idmap"))
+	s.Fails(Said("mounts["), "create", "--bundle", b.Dir, "no-mappings") // nothing to map with
 }
 
 func TestMountData(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output(catMounts+"; ls -ld /dev/ptmx /dev/mqueue; touch /sys/x 2>/dev/null || echo no", func(c *specs.Spec) {
+	s := NewSandbox(t)
+	out := s.OutputOf(catMounts+"; ls -ld /dev/ptmx /dev/mqueue; touch /sys/x 2>/dev/null || echo no", func(c *specs.Spec) {
 		c.Mounts[0].Options = []string{"hidepid=2", "nosuid", "noexec", "nodev"}
 	})
-	mounts := mountsOf(out)
+	mounts := MountsOf(out)
 	for _, c := range []struct{ point, kind, options, super string }{
 		{"/proc", "proc", "rw,nosuid,nodev,noexec", "hidepid="},
 		{"/sys", "sysfs", "ro,nosuid,nodev,noexec", "ro"},
@@ -326,7 +307,7 @@ func TestMountData(t *testing.T) {
 		{"/dev/mqueue", "mqueue", "rw,nosuid,nodev,noexec", "rw"},
 	} {
 		m := mounts[c.point]
-		if m.kind != c.kind || !strings.HasPrefix(m.options, c.options) || !strings.Contains(m.super, c.super) {
+		if m.Kind != c.kind || !strings.HasPrefix(m.Options, c.options) || !strings.Contains(m.Super, c.super) {
 			t.Errorf("%s: %+v, want %+v", c.point, m, c)
 		}
 	}
@@ -343,31 +324,31 @@ func TestCgroupMount(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change change
+		change Change
 		root   string // as the container sees it, below the hierarchy's
 	}{
-		{"without namespace", withoutNamespace(specs.CgroupNamespace), "/MARK"},
-		{"with namespace", withNamespace(specs.CgroupNamespace, ""), "/"},
+		{"without namespace", WithoutNamespace(specs.CgroupNamespace), "/MARK"},
+		{"with namespace", WithNamespace(specs.CgroupNamespace, ""), "/"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			root := strings.ReplaceAll(c.root, "MARK", s.mark)
-			dir := filepath.Join(cgroupRoot, byCgroup("pids", ""))
-			out := s.output(fmt.Sprintf("cat %s/pids.max; mkdir %s/x %s/x 2>/dev/null || echo no; cat /proc/self/cgroup; ", dir, cgroupRoot, dir)+catMounts, c.change,
-				func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: ptr(int64(77))} })
+			s := NewSandbox(t)
+			root := strings.ReplaceAll(c.root, "MARK", s.Mark)
+			dir := filepath.Join(CgroupRoot, ByCgroup("pids", ""))
+			out := s.OutputOf(fmt.Sprintf("cat %s/pids.max; mkdir %s/x %s/x 2>/dev/null || echo no; cat /proc/self/cgroup; ", dir, CgroupRoot, dir)+catMounts, c.change,
+				func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: Ptr(int64(77))} })
 			if !strings.HasPrefix(out, "77\nno\n") || !strings.Contains(out, ":"+root+"\n") {
 				t.Errorf("output: %s", out)
 			}
-			mounts := mountsOf(out)
-			for _, controller := range byCgroup([]string{"memory", "pids", "devices"}, []string{""}) {
-				m := mounts[filepath.Join(cgroupRoot, controller)]
-				if m.kind != byCgroup("cgroup", "cgroup2") || m.root != root || !m.has("ro") || !m.has("nosuid") {
+			mounts := MountsOf(out)
+			for _, controller := range ByCgroup([]string{"memory", "pids", "devices"}, []string{""}) {
+				m := mounts[filepath.Join(CgroupRoot, controller)]
+				if m.Kind != ByCgroup("cgroup", "cgroup2") || m.Root != root || !m.Has("ro") || !m.Has("nosuid") {
 					t.Errorf("%s: %+v, want root %s", controller, m, root)
 				}
 			}
-			if m := mounts[cgroupRoot]; m.kind != byCgroup("tmpfs", "cgroup2") || !m.has("ro") {
-				t.Errorf("%s: %+v", cgroupRoot, m)
+			if m := mounts[CgroupRoot]; m.Kind != ByCgroup("tmpfs", "cgroup2") || !m.Has("ro") {
+				t.Errorf("%s: %+v", CgroupRoot, m)
 			}
 		})
 	}
@@ -376,50 +357,50 @@ func TestCgroupMount(t *testing.T) {
 // A container may make cgroups where its mount is writable; they go with it.
 func TestCgroupMountWritable(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(func(c *specs.Spec) {
+	s := NewSandbox(t)
+	c := s.Running(func(c *specs.Spec) {
 		for i := range c.Mounts {
 			if m := &c.Mounts[i]; m.Type == "cgroup" {
 				m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "ro" })
 			}
 		}
 	})
-	dir := filepath.Join(cgroupRoot, byCgroup("pids", ""), "made")
-	c.inside("mkdir -p " + dir + "/deep && echo 0 > " + dir + "/deep/cgroup.procs && sleep 1001 >/dev/null 2>&1 &")
-	eventually(t, "the process", func() error {
-		if readFile(c.cgroupFile("pids", "made/deep/cgroup.procs")) == "" {
+	dir := filepath.Join(CgroupRoot, ByCgroup("pids", ""), "made")
+	c.Inside("mkdir -p " + dir + "/deep && echo 0 > " + dir + "/deep/cgroup.procs && sleep 1001 >/dev/null 2>&1 &")
+	Eventually(t, "the process", func() error {
+		if ReadFile(c.CgroupFile("pids", "made/deep/cgroup.procs")) == "" {
 			return fmt.Errorf("is not in the cgroup")
 		}
 		return nil
 	})
-	s.ok("delete", "--force", c.name)
-	s.checkNothingLeft()
+	s.OK("delete", "--force", c.ID)
+	s.CheckNothingLeft()
 }
 
 func TestRemount(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	mounts := mountsOf(s.output(catMounts,
-		mountAt("/scratch", "tmpfs", "tmpfs", "nosuid"),
-		mountAt("/scratch", "tmpfs", "tmpfs", "remount", "ro", "nosuid", "noexec"),
+	s := NewSandbox(t)
+	mounts := MountsOf(s.OutputOf(catMounts,
+		MountAt("/scratch", "tmpfs", "tmpfs", "nosuid"),
+		MountAt("/scratch", "tmpfs", "tmpfs", "remount", "ro", "nosuid", "noexec"),
 	))
-	if m := mounts["/scratch"]; !m.has("ro") || !m.has("noexec") || !m.has("nosuid") {
+	if m := mounts["/scratch"]; !m.Has("ro") || !m.Has("noexec") || !m.Has("nosuid") {
 		t.Errorf("/scratch: %+v", m)
 	}
 }
 
 func TestMountsInOrder(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := s.hostDir()
-	out := s.output("cat /a/b/c/file; ls /hidden",
-		mountAt("/a", "tmpfs", "tmpfs"),
-		mountAt("/a/b", "tmpfs", "tmpfs"),
-		bindAt("/a/b/c", dir),
-		bindAt("/hidden", dir),
-		mountAt("/hidden", "tmpfs", "tmpfs"),
+	s := NewSandbox(t)
+	dir := s.HostDir()
+	out := s.OutputOf("cat /a/b/c/file; ls /hidden",
+		MountAt("/a", "tmpfs", "tmpfs"),
+		MountAt("/a/b", "tmpfs", "tmpfs"),
+		BindAt("/a/b/c", dir),
+		BindAt("/hidden", dir),
+		MountAt("/hidden", "tmpfs", "tmpfs"),
 	)
-	equal(t, "output", out, "host\n")
+	Equal(t, "output", out, "host\n")
 }
 
 // Destinations lead through links of the image; they must stay inside the root.
@@ -434,13 +415,13 @@ func TestDestinationThroughLinks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			dir := s.hostDir()
-			b := s.bundle(bindAt(c.destination, dir), script("cat /"+c.inside+"/file"))
-			must(t, os.Symlink(c.link, filepath.Join(b.rootfs, "link")))
-			must(t, os.Symlink("/tmp", filepath.Join(b.rootfs, "second")))
-			r := s.sock("run", "--bundle", b.dir, s.id())
-			if r.code != 0 || r.stdout != "host\n" {
+			s := NewSandbox(t)
+			dir := s.HostDir()
+			b := s.Bundle(BindAt(c.destination, dir), Script("cat /"+c.inside+"/file"))
+			Must(t, os.Symlink(c.link, filepath.Join(b.Rootfs, "link")))
+			Must(t, os.Symlink("/tmp", filepath.Join(b.Rootfs, "second")))
+			r := s.Sock("run", "--bundle", b.Dir, s.NewID())
+			if r.Code != 0 || r.Stdout != "host\n" {
 				t.Error(r)
 			}
 			if _, err := os.Lstat("/" + c.inside); err == nil {
@@ -450,120 +431,120 @@ func TestDestinationThroughLinks(t *testing.T) {
 	}
 	t.Run("to a host directory", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		victim := s.hostDir()
-		b := s.bundle(mountAt("/link", "tmpfs", "tmpfs"), mountAt("/link/made", "tmpfs", "tmpfs"),
-			func(c *specs.Spec) { c.Linux.MaskedPaths = append(c.Linux.MaskedPaths, "/masked") }, args("cat", "/proc/self/mountinfo"))
-		must(t, os.Symlink(victim, filepath.Join(b.rootfs, "link")))
-		must(t, os.Symlink(filepath.Join(victim, "file"), filepath.Join(b.rootfs, "masked")))
-		r := s.sock("run", "--bundle", b.dir, s.id())
-		equal(t, "exit status", r.code, 0)
-		if _, ok := mountsOf(r.stdout)[filepath.Join(victim, "made")]; !ok {
+		s := NewSandbox(t)
+		victim := s.HostDir()
+		b := s.Bundle(MountAt("/link", "tmpfs", "tmpfs"), MountAt("/link/made", "tmpfs", "tmpfs"),
+			func(c *specs.Spec) { c.Linux.MaskedPaths = append(c.Linux.MaskedPaths, "/masked") }, Args("cat", "/proc/self/mountinfo"))
+		Must(t, os.Symlink(victim, filepath.Join(b.Rootfs, "link")))
+		Must(t, os.Symlink(filepath.Join(victim, "file"), filepath.Join(b.Rootfs, "masked")))
+		r := s.Sock("run", "--bundle", b.Dir, s.NewID())
+		Equal(t, "exit status", r.Code, 0)
+		if _, ok := MountsOf(r.Stdout)[filepath.Join(victim, "made")]; !ok {
 			t.Errorf("not mounted inside: %v", r)
 		}
 		entries, err := os.ReadDir(victim)
-		must(t, err)
-		equal(t, "number of host files", len(entries), 1)
-		equal(t, "host file", readFile(filepath.Join(victim, "file")), "host\n")
+		Must(t, err)
+		Equal(t, "number of host files", len(entries), 1)
+		Equal(t, "host file", ReadFile(filepath.Join(victim, "file")), "host\n")
 	})
 	t.Run("device over a link", func(t *testing.T) {
 		t.Parallel()
-		s := newSandbox(t)
-		victim := filepath.Join(s.hostDir(), "file")
-		b := s.bundle(func(c *specs.Spec) {
+		s := NewSandbox(t)
+		victim := filepath.Join(s.HostDir(), "file")
+		b := s.Bundle(func(c *specs.Spec) {
 			c.Linux.Devices = []specs.LinuxDevice{{Path: "/opt/null", Type: "c", Major: 1, Minor: 3}}
-		}, args("true"), writable)
-		must(t, os.Mkdir(filepath.Join(b.rootfs, "opt"), 0o755))
-		must(t, os.Symlink(victim, filepath.Join(b.rootfs, "opt/null")))
-		s.sock("run", "--bundle", b.dir, s.id()) // may refuse it
-		equal(t, "host file", readFile(victim), "host\n")
+		}, Args("true"), Writable)
+		Must(t, os.Mkdir(filepath.Join(b.Rootfs, "opt"), 0o755))
+		Must(t, os.Symlink(victim, filepath.Join(b.Rootfs, "opt/null")))
+		s.Sock("run", "--bundle", b.Dir, s.NewID()) // may refuse it
+		Equal(t, "host file", ReadFile(victim), "host\n")
 	})
 }
 
 // /proc must be no link: the process would be in another place than the checks.
 func TestProcIsNoLink(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(args("true"))
-	must(t, os.Remove(filepath.Join(b.rootfs, "proc")))
-	must(t, os.Symlink("/tmp", filepath.Join(b.rootfs, "proc")))
-	s.fails(nil, "run", "--bundle", b.dir, s.id())
-	s.checkNothingLeft()
+	s := NewSandbox(t)
+	b := s.Bundle(Args("true"))
+	Must(t, os.Remove(filepath.Join(b.Rootfs, "proc")))
+	Must(t, os.Symlink("/tmp", filepath.Join(b.Rootfs, "proc")))
+	s.Fails(nil, "run", "--bundle", b.Dir, s.NewID())
+	s.CheckNothingLeft()
 }
 
 func TestReadonlyRoot(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	lines := "touch /x 2>/dev/null && echo written; touch /dev/shm/y && echo shm; chmod 700 / 2>/dev/null && echo changed; true"
-	equal(t, "read-only", s.output(lines), "shm\n")
-	equal(t, "writable", s.output(lines, writable), "written\nshm\nchanged\n")
+	Equal(t, "read-only", s.OutputOf(lines), "shm\n")
+	Equal(t, "writable", s.OutputOf(lines, Writable), "written\nshm\nchanged\n")
 }
 
 // The rootfs itself may be on a read-only mount when it has all mount points.
 func TestReadonlyRootfsMount(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(args("echo", "fine"))
-	must(t, unix.Mount(b.rootfs, b.rootfs, "", unix.MS_BIND, ""))
-	t.Cleanup(func() { _ = unix.Unmount(b.rootfs, unix.MNT_DETACH) })
-	must(t, unix.Mount("", b.rootfs, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "fine\n")
-	_ = unix.Unmount(b.rootfs, unix.MNT_DETACH)
+	s := NewSandbox(t)
+	b := s.Bundle(Args("echo", "fine"))
+	Must(t, unix.Mount(b.Rootfs, b.Rootfs, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { _ = unix.Unmount(b.Rootfs, unix.MNT_DETACH) })
+	Must(t, unix.Mount("", b.Rootfs, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "fine\n")
+	_ = unix.Unmount(b.Rootfs, unix.MNT_DETACH)
 }
 
 func TestMaskedAndReadonlyPaths(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(writable, func(c *specs.Spec) {
+	s := NewSandbox(t)
+	b := s.Bundle(Writable, func(c *specs.Spec) {
 		c.Linux.MaskedPaths = []string{"/secret/file", "/secret/dir", "/secret/missing"}
 		c.Linux.ReadonlyPaths = []string{"/ro", "/ro-missing", "/rofile", "/proc/sys"}
-	}, script(`
+	}, Script(`
 		cat /secret/file; ls /secret/dir; ls -e /secret/missing 2>/dev/null
 		touch /secret/dir/x 2>/dev/null && echo masked dir is writable
 		stat -c %t:%T /secret/file
 		touch /ro/x 2>/dev/null && echo readonly dir is writable
 		echo x 2>/dev/null >/rofile && echo readonly file is writable
-		cat /ro/file; touch /free && echo free`), privileged)
-	writeFile(t, filepath.Join(b.rootfs, "secret/file"), "secret\n", 0o644)
-	writeFile(t, filepath.Join(b.rootfs, "secret/dir/file"), "secret\n", 0o644)
-	writeFile(t, filepath.Join(b.rootfs, "ro/file"), "visible\n", 0o644)
-	writeFile(t, filepath.Join(b.rootfs, "rofile"), "visible\n", 0o644)
-	r := s.sock("run", "--bundle", b.dir, s.id())
-	equal(t, "output", r.stdout, "1:3\nvisible\nfree\n")
-	equal(t, "image file", readFile(filepath.Join(b.rootfs, "secret/file")), "secret\n")
-	if _, err := os.Stat(filepath.Join(b.rootfs, "secret/missing")); err == nil {
+		cat /ro/file; touch /free && echo free`), Privileged)
+	WriteFile(t, filepath.Join(b.Rootfs, "secret/file"), "secret\n", 0o644)
+	WriteFile(t, filepath.Join(b.Rootfs, "secret/dir/file"), "secret\n", 0o644)
+	WriteFile(t, filepath.Join(b.Rootfs, "ro/file"), "visible\n", 0o644)
+	WriteFile(t, filepath.Join(b.Rootfs, "rofile"), "visible\n", 0o644)
+	r := s.Sock("run", "--bundle", b.Dir, s.NewID())
+	Equal(t, "output", r.Stdout, "1:3\nvisible\nfree\n")
+	Equal(t, "image file", ReadFile(filepath.Join(b.Rootfs, "secret/file")), "secret\n")
+	if _, err := os.Stat(filepath.Join(b.Rootfs, "secret/missing")); err == nil {
 		t.Error("a missing masked path was made")
 	}
 }
 
 func TestManyMounts(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := s.hostDir()
-	var many []change
+	s := NewSandbox(t)
+	dir := s.HostDir()
+	var many []Change
 	for i := range 200 {
 		if i%2 == 0 {
-			many = append(many, bindAt(fmt.Sprint("/many/", i), dir, "ro"))
+			many = append(many, BindAt(fmt.Sprint("/many/", i), dir, "ro"))
 		} else {
-			many = append(many, mountAt(fmt.Sprint("/many/", i), "tmpfs", "tmpfs"))
+			many = append(many, MountAt(fmt.Sprint("/many/", i), "tmpfs", "tmpfs"))
 		}
 	}
-	out := s.output("grep -c ' /many/' /proc/self/mountinfo; cat /many/198/file", many...)
-	equal(t, "output", out, "200\nhost\n")
+	out := s.OutputOf("grep -c ' /many/' /proc/self/mountinfo; cat /many/198/file", many...)
+	Equal(t, "output", out, "200\nhost\n")
 }
 
 func TestNoPivot(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	r := s.sock("run", "--no-pivot", "--bundle", s.bundle(script("ls /etc; ls / | grep -c host")).dir, s.id())
-	equal(t, "output", r.stdout, "group\npasswd\n0\n")
+	s := NewSandbox(t)
+	r := s.Sock("run", "--no-pivot", "--bundle", s.Bundle(Script("ls /etc; ls / | grep -c host")).Dir, s.NewID())
+	Equal(t, "output", r.Stdout, "group\npasswd\n0\n")
 }
 
 // The host's mount table is out of sight, not only covered.
 func TestHostMountsAreGone(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	for point, m := range mountsOf(s.output(catMounts)) {
+	s := NewSandbox(t)
+	for point, m := range MountsOf(s.OutputOf(catMounts)) {
 		if point != "/" && !strings.HasPrefix(point, "/proc") && !strings.HasPrefix(point, "/dev") && !strings.HasPrefix(point, "/sys") {
 			t.Errorf("%s: %+v", point, m)
 		}
@@ -573,43 +554,43 @@ func TestHostMountsAreGone(t *testing.T) {
 // A host directory in the place of /dev is not filled with devices and links: it could be the host's /dev.
 func TestBoundDev(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	dir := s.hostDir()
+	s := NewSandbox(t)
+	dir := s.HostDir()
 	for _, name := range []string{"null", "ptmx"} {
-		writeFile(t, filepath.Join(dir, name), name, 0o644)
+		WriteFile(t, filepath.Join(dir, name), name, 0o644)
 	}
-	out := s.output("cat /dev/ptmx /dev/null; ls /dev", func(c *specs.Spec) {
+	out := s.OutputOf("cat /dev/ptmx /dev/null; ls /dev", func(c *specs.Spec) {
 		c.Mounts = append(c.Mounts[:1], specs.Mount{Destination: "/dev", Type: "bind", Source: dir, Options: []string{"rbind"}})
 	})
-	equal(t, "output", out, "ptmxnullfile\nnull\nptmx\n")
+	Equal(t, "output", out, "ptmxnullfile\nnull\nptmx\n")
 	entries, err := os.ReadDir(dir)
-	must(t, err)
-	equal(t, "number of files", len(entries), 3)
+	Must(t, err)
+	Equal(t, "number of files", len(entries), 3)
 }
 
 // Devices are made before what asks for it becomes read-only.
 func TestReadonlyDev(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output("[ -c /dev/null ] && echo device; touch /dev/x 2>/dev/null || echo read-only; touch /dev/shm/x && echo shm", func(c *specs.Spec) {
+	s := NewSandbox(t)
+	out := s.OutputOf("[ -c /dev/null ] && echo device; touch /dev/x 2>/dev/null || echo read-only; touch /dev/shm/x && echo shm", func(c *specs.Spec) {
 		c.Mounts[1].Options = append(c.Mounts[1].Options, "ro")
 	})
-	equal(t, "output", out, "device\nread-only\nshm\n")
+	Equal(t, "output", out, "device\nread-only\nshm\n")
 }
 
 func TestNoMounts(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	r := s.run(args("/bin/echo", "bare"), writable, func(c *specs.Spec) {
+	s := NewSandbox(t)
+	r := s.RunOnce(Args("/bin/echo", "bare"), Writable, func(c *specs.Spec) {
 		c.Mounts = nil
 		c.Linux.MaskedPaths, c.Linux.ReadonlyPaths = nil, nil
 	})
-	equal(t, "output", r.stdout, "bare\n")
+	Equal(t, "output", r.Stdout, "bare\n")
 }
 
 func TestRelativeBundle(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(args("echo", "here"))
-	equal(t, "output", s.ok("run", "--bundle", "./"+filepath.Base(b.dir), s.id()), "here\n") // commands run in s.dir
+	s := NewSandbox(t)
+	b := s.Bundle(Args("echo", "here"))
+	Equal(t, "output", s.OK("run", "--bundle", "./"+filepath.Base(b.Dir), s.NewID()), "here\n") // commands run in s.dir
 }

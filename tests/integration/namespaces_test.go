@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 // namespaceFiles are the names in /proc/PID/ns by the config's types.
@@ -22,15 +24,15 @@ var namespaceFiles = map[specs.LinuxNamespaceType]string{
 
 func TestNewNamespaces(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(withNamespace(specs.CgroupNamespace, ""), withNamespace(specs.TimeNamespace, ""))
+	s := NewSandbox(t)
+	c := s.Running(WithNamespace(specs.CgroupNamespace, ""), WithNamespace(specs.TimeNamespace, ""))
 	for kind, file := range namespaceFiles {
-		if c.namespace(file) == namespaceOf(t, os.Getpid(), file) {
+		if c.Namespace(file) == NamespaceOf(t, os.Getpid(), file) {
 			t.Errorf("%s is the host's", kind)
 		}
 	}
-	equal(t, "user namespace", c.namespace("user"), namespaceOf(t, os.Getpid(), "user"))
-	equal(t, "own pid", c.inside("echo $PPID; ls /sys/class/net"), "0\nlo")
+	Equal(t, "user namespace", c.Namespace("user"), NamespaceOf(t, os.Getpid(), "user"))
+	Equal(t, "own pid", c.Inside("echo $PPID; ls /sys/class/net"), "0\nlo")
 }
 
 func TestHostNamespaces(t *testing.T) {
@@ -40,125 +42,125 @@ func TestHostNamespaces(t *testing.T) {
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			c := s.running(withoutNamespace(kind), func(c *specs.Spec) {
+			s := NewSandbox(t)
+			c := s.Running(WithoutNamespace(kind), func(c *specs.Spec) {
 				if kind == specs.UTSNamespace {
 					c.Hostname = ""
 				}
 			})
 			file := namespaceFiles[kind]
-			equal(t, "namespace", c.namespace(file), namespaceOf(t, os.Getpid(), file))
-			equal(t, "namespace of exec", c.inside("readlink /proc/self/ns/"+file), c.namespace(file))
+			Equal(t, "namespace", c.Namespace(file), NamespaceOf(t, os.Getpid(), file))
+			Equal(t, "namespace of exec", c.Inside("readlink /proc/self/ns/"+file), c.Namespace(file))
 		})
 	}
 }
 
 func TestWithoutMountNamespace(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(withoutNamespace(specs.MountNamespace), func(c *specs.Spec) {
+	s := NewSandbox(t)
+	c := s.Running(WithoutNamespace(specs.MountNamespace), func(c *specs.Spec) {
 		c.Linux.MaskedPaths, c.Linux.ReadonlyPaths = nil, nil
 		c.Mounts = c.Mounts[:1]
 	})
-	equal(t, "namespace", c.namespace("mnt"), namespaceOf(t, os.Getpid(), "mnt"))
-	equal(t, "root of exec", c.inside("ls /etc"), "group\npasswd")
-	s.ok("delete", "--force", c.name)
-	s.checkNothingLeft()
+	Equal(t, "namespace", c.Namespace("mnt"), NamespaceOf(t, os.Getpid(), "mnt"))
+	Equal(t, "root of exec", c.Inside("ls /etc"), "group\npasswd")
+	s.OK("delete", "--force", c.ID)
+	s.CheckNothingLeft()
 }
 
 func TestJoinNamespaces(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	first := s.running(withNamespace(specs.CgroupNamespace, ""), withNamespace(specs.TimeNamespace, ""),
+	s := NewSandbox(t)
+	first := s.Running(WithNamespace(specs.CgroupNamespace, ""), WithNamespace(specs.TimeNamespace, ""),
 		func(c *specs.Spec) { c.Hostname = "first" })
 	for kind, file := range namespaceFiles {
 		if kind == specs.MountNamespace {
 			continue // the rootfs is not in sight there; see TestJoinMountNamespace
 		}
 		t.Run(string(kind), func(t *testing.T) {
-			s := &sandbox{T: t, dir: s.dir, root: s.root, mark: s.mark}
-			c := &container{sandbox: s, name: "join-" + file}
-			c.bundle = s.bundle(func(c *specs.Spec) {
+			s := &Sandbox{T: t, Dir: s.Dir, Root: s.Root, Mark: s.Mark}
+			c := &Container{Sandbox: s, ID: "join-" + file}
+			c.Bundle = s.Bundle(func(c *specs.Spec) {
 				c.Hostname = ""
 				c.Linux.CgroupsPath += "-" + file
-			}, withNamespace(kind, fmt.Sprintf("/proc/%d/ns/%s", first.pid(), file)))
-			s.ok("create", "--bundle", c.dir(), c.name)
-			defer s.ok("delete", "--force", c.name)
-			s.ok("start", c.name)
-			equal(t, "namespace", c.namespace(file), first.namespace(file))
-			equal(t, "namespace of exec", c.inside("readlink /proc/self/ns/"+file), first.namespace(file))
+			}, WithNamespace(kind, fmt.Sprintf("/proc/%d/ns/%s", first.Pid(), file)))
+			s.OK("create", "--bundle", c.Dir(), c.ID)
+			defer s.OK("delete", "--force", c.ID)
+			s.OK("start", c.ID)
+			Equal(t, "namespace", c.Namespace(file), first.Namespace(file))
+			Equal(t, "namespace of exec", c.Inside("readlink /proc/self/ns/"+file), first.Namespace(file))
 			switch kind {
 			case specs.UTSNamespace:
-				equal(t, "hostname", c.inside("hostname"), "first")
+				Equal(t, "hostname", c.Inside("hostname"), "first")
 			case specs.PIDNamespace:
-				if n, _ := strconv.Atoi(strings.Fields(statusField(c.proc("status"), "NSpid"))[1]); n <= 1 {
+				if n, _ := strconv.Atoi(strings.Fields(StatusField(c.Proc("status"), "NSpid"))[1]); n <= 1 {
 					t.Errorf("pid is %d in the namespace of another init", n)
 				}
-				equal(t, "processes", c.inside("ls -d /proc/1 | wc -l"), "1")
+				Equal(t, "processes", c.Inside("ls -d /proc/1 | wc -l"), "1")
 			}
 		})
 	}
-	equal(t, "status of the first", first.state().Status, "running")
+	Equal(t, "status of the first", first.State().Status, "running")
 }
 
 func TestJoinMountNamespace(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	keeper := exec.Command("/bin/busybox", "sleep", "1000")
 	keeper.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
-	must(t, keeper.Start())
+	Must(t, keeper.Start())
 	t.Cleanup(func() { _ = keeper.Process.Kill(); _ = keeper.Wait() })
-	c := s.running(withNamespace(specs.MountNamespace, fmt.Sprintf("/proc/%d/ns/mnt", keeper.Process.Pid)))
-	equal(t, "namespace", c.namespace("mnt"), namespaceOf(t, keeper.Process.Pid, "mnt"))
-	equal(t, "root of exec", c.inside("ls /etc"), "group\npasswd")
-	s.ok("delete", "--force", c.name)
-	s.checkNothingLeft()
+	c := s.Running(WithNamespace(specs.MountNamespace, fmt.Sprintf("/proc/%d/ns/mnt", keeper.Process.Pid)))
+	Equal(t, "namespace", c.Namespace("mnt"), NamespaceOf(t, keeper.Process.Pid, "mnt"))
+	Equal(t, "root of exec", c.Inside("ls /etc"), "group\npasswd")
+	s.OK("delete", "--force", c.ID)
+	s.CheckNothingLeft()
 }
 
 // The processes of a container that joined a PID namespace do not end with its init by themselves.
 func TestDeleteInForeignPIDNamespace(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	first := s.running()
-	second := s.running(withNamespace(specs.PIDNamespace, fmt.Sprintf("/proc/%d/ns/pid", first.pid())),
-		script("sleep 1001 & echo ready; wait"), func(c *specs.Spec) { c.Linux.CgroupsPath += "-second" })
-	second.waitOutput("ready\n")
-	s.ok("delete", "--force", second.name)
-	for _, dir := range s.cgroups() {
+	s := NewSandbox(t)
+	first := s.Running()
+	second := s.Running(WithNamespace(specs.PIDNamespace, fmt.Sprintf("/proc/%d/ns/pid", first.Pid())),
+		Script("sleep 1001 & echo ready; wait"), func(c *specs.Spec) { c.Linux.CgroupsPath += "-second" })
+	second.WaitOutput("ready\n")
+	s.OK("delete", "--force", second.ID)
+	for _, dir := range s.Cgroups() {
 		if strings.HasSuffix(dir, "-second") {
 			t.Errorf("left: %s", dir)
 		}
 	}
-	equal(t, "status of the first", first.state().Status, "running")
-	equal(t, "processes of the second", first.inside("grep -l 100[1] /proc/[0-9]*/cmdline | wc -l"), "0")
+	Equal(t, "status of the first", first.State().Status, "running")
+	Equal(t, "processes of the second", first.Inside("grep -l 100[1] /proc/[0-9]*/cmdline | wc -l"), "0")
 }
 
 func TestWrongNamespacePath(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	notOne := filepath.Join(s.dir, "file")
-	writeFile(t, notOne, "", 0o644)
-	for _, path := range []string{"/proc/self/ns/uts", notOne, filepath.Join(s.dir, "missing")} {
-		b := s.bundle(withNamespace(specs.NetworkNamespace, path))
-		r := s.fails(said("linux.namespaces["), "create", "--bundle", b.dir, "wrong")
-		oneLine(t, r)
-		s.checkNothingLeft()
+	s := NewSandbox(t)
+	notOne := filepath.Join(s.Dir, "file")
+	WriteFile(t, notOne, "", 0o644)
+	for _, path := range []string{"/proc/self/ns/uts", notOne, filepath.Join(s.Dir, "missing")} {
+		b := s.Bundle(WithNamespace(specs.NetworkNamespace, path))
+		r := s.Fails(Said("linux.namespaces["), "create", "--bundle", b.Dir, "wrong")
+		OneLine(t, r)
+		s.CheckNothingLeft()
 	}
 }
 
 func TestTimeOffsets(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(withNamespace(specs.TimeNamespace, ""), func(c *specs.Spec) {
+	s := NewSandbox(t)
+	c := s.Running(WithNamespace(specs.TimeNamespace, ""), func(c *specs.Spec) {
 		c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{
 			"boottime":  {Secs: 1000000, Nanosecs: 5},
 			"monotonic": {Secs: 2000000},
 		}
 	})
-	offsets := strings.Join(strings.Fields(c.proc("timens_offsets")), " ")
-	equal(t, "offsets", offsets, "monotonic 2000000 0 boottime 1000000 5")
-	host, _ := strconv.ParseFloat(strings.Fields(readFile("/proc/uptime"))[0], 64)
-	for _, out := range []string{c.inside("cat /proc/uptime"), s.output("cat /proc/uptime", withNamespace(specs.TimeNamespace, ""), func(c *specs.Spec) {
+	offsets := strings.Join(strings.Fields(c.Proc("timens_offsets")), " ")
+	Equal(t, "offsets", offsets, "monotonic 2000000 0 boottime 1000000 5")
+	host, _ := strconv.ParseFloat(strings.Fields(ReadFile("/proc/uptime"))[0], 64)
+	for _, out := range []string{c.Inside("cat /proc/uptime"), s.OutputOf("cat /proc/uptime", WithNamespace(specs.TimeNamespace, ""), func(c *specs.Spec) {
 		c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1000000}}
 		c.Linux.CgroupsPath += "-2"
 	})} {
@@ -171,53 +173,53 @@ func TestTimeOffsets(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	host := readFile("/proc/sys/kernel/hostname") + readFile("/proc/sys/kernel/domainname")
-	out := s.output("cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname", func(c *specs.Spec) {
+	s := NewSandbox(t)
+	host := ReadFile("/proc/sys/kernel/hostname") + ReadFile("/proc/sys/kernel/domainname")
+	out := s.OutputOf("cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname", func(c *specs.Spec) {
 		c.Hostname, c.Domainname = "inside", "example.org"
 	})
-	equal(t, "names", out, "inside\nexample.org\n")
-	equal(t, "host's names", readFile("/proc/sys/kernel/hostname")+readFile("/proc/sys/kernel/domainname"), host)
+	Equal(t, "names", out, "inside\nexample.org\n")
+	Equal(t, "host's names", ReadFile("/proc/sys/kernel/hostname")+ReadFile("/proc/sys/kernel/domainname"), host)
 }
 
 func TestSysctl(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	files := "/proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/lo/forwarding /proc/sys/kernel/shmmni /proc/sys/fs/mqueue/msg_max"
 	host := func() (text string) {
 		for _, name := range strings.Fields(files) {
-			text += readFile(name)
+			text += ReadFile(name)
 		}
 		return text
 	}
 	before := host()
-	out := s.output("cat "+files, func(c *specs.Spec) {
+	out := s.OutputOf("cat "+files, func(c *specs.Spec) {
 		c.Linux.Sysctl = map[string]string{
 			"net.ipv4.ip_forward": "1", "net/ipv4/conf/lo/forwarding": "1", "kernel.shmmni": "1234", "fs.mqueue.msg_max": "44",
 		}
 	})
-	equal(t, "values", out, "1\n1\n1234\n44\n")
-	equal(t, "host's values", host(), before)
+	Equal(t, "values", out, "1\n1\n1234\n44\n")
+	Equal(t, "host's values", host(), before)
 }
 
 // A sysctl without a namespace of its own would be the host's.
 func TestSysctlOfHost(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	for _, c := range []struct {
 		key    string
-		change change
+		change Change
 	}{
-		{"net.ipv4.ip_forward", withoutNamespace(specs.NetworkNamespace)},
-		{"kernel.shmmni", withoutNamespace(specs.IPCNamespace)},
-		{"kernel.pid_max", writable},
-		{"vm.swappiness", writable},
+		{"net.ipv4.ip_forward", WithoutNamespace(specs.NetworkNamespace)},
+		{"kernel.shmmni", WithoutNamespace(specs.IPCNamespace)},
+		{"kernel.pid_max", Writable},
+		{"vm.swappiness", Writable},
 	} {
 		file := "/proc/sys/" + strings.ReplaceAll(c.key, ".", "/")
-		before := readFile(file)
-		b := s.bundle(c.change, func(config *specs.Spec) { config.Linux.Sysctl = map[string]string{c.key: "7"} })
-		s.fails(said(c.key), "create", "--bundle", b.dir, "sysctl")
-		equal(t, c.key, readFile(file), before)
+		before := ReadFile(file)
+		b := s.Bundle(c.change, func(config *specs.Spec) { config.Linux.Sysctl = map[string]string{c.key: "7"} })
+		s.Fails(Said(c.key), "create", "--bundle", b.Dir, "sysctl")
+		Equal(t, c.key, ReadFile(file), before)
 	}
-	s.checkNothingLeft()
+	s.CheckNothingLeft()
 }

@@ -10,49 +10,51 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
 func TestWorkingDirectory(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	cwd := func(dir string, uid uint32) change {
+	s := NewSandbox(t)
+	cwd := func(dir string, uid uint32) Change {
 		return func(c *specs.Spec) {
 			c.Process.Cwd = dir
 			c.Process.User = specs.User{UID: uid, GID: uid}
 		}
 	}
-	equal(t, "existing", s.output("pwd", cwd("/etc", 0)), "/etc\n")
-	equal(t, "missing", s.output("pwd", cwd("/made/for/it", 0), writable), "/made/for/it\n")
+	Equal(t, "existing", s.OutputOf("pwd", cwd("/etc", 0)), "/etc\n")
+	Equal(t, "missing", s.OutputOf("pwd", cwd("/made/for/it", 0), Writable), "/made/for/it\n")
 
-	b := s.bundle(cwd("/closed", 1000), args("/bin/pwd"))
-	must(t, os.Mkdir(filepath.Join(b.rootfs, "closed"), 0o700))
-	equal(t, "one that only root may enter", s.ok("run", "--bundle", b.dir, s.id()), "/closed\n")
+	b := s.Bundle(cwd("/closed", 1000), Args("/bin/pwd"))
+	Must(t, os.Mkdir(filepath.Join(b.Rootfs, "closed"), 0o700))
+	Equal(t, "one that only root may enter", s.OK("run", "--bundle", b.Dir, s.NewID()), "/closed\n")
 
-	b = s.bundle(cwd("/home", 1000), args("pwd"))
-	must(t, os.Mkdir(filepath.Join(b.rootfs, "home"), 0o700))
-	must(t, os.Chown(filepath.Join(b.rootfs, "home"), 1000, 1000))
-	b2 := s.bundle(cwd("/etc/passwd", 0), args("pwd"))
-	s.fails(said("/etc/passwd", "not a directory"), "create", "--bundle", b2.dir, "file")
-	equal(t, "the user's own", s.ok("run", "--bundle", b.dir, s.id()), "/home\n")
+	b = s.Bundle(cwd("/home", 1000), Args("pwd"))
+	Must(t, os.Mkdir(filepath.Join(b.Rootfs, "home"), 0o700))
+	Must(t, os.Chown(filepath.Join(b.Rootfs, "home"), 1000, 1000))
+	b2 := s.Bundle(cwd("/etc/passwd", 0), Args("pwd"))
+	s.Fails(Said("/etc/passwd", "not a directory"), "create", "--bundle", b2.Dir, "file")
+	Equal(t, "the user's own", s.OK("run", "--bundle", b.Dir, s.NewID()), "/home\n")
 }
 
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	out := s.output("env | sort", func(c *specs.Spec) {
+	s := NewSandbox(t)
+	out := s.OutputOf("env | sort", func(c *specs.Spec) {
 		c.Process.Env = []string{"PATH=/bin", "A=1", "B=x=y", "A=2", "EMPTY="}
 		c.Process.User.UID = 1000
 	})
-	equal(t, "environment", out, "A=2\nB=x=y\nEMPTY=\nHOME=/home/user\nPATH=/bin\nPWD=/\nSHLVL=1\n")
+	Equal(t, "environment", out, "A=2\nB=x=y\nEMPTY=\nHOME=/home/user\nPATH=/bin\nPWD=/\nSHLVL=1\n")
 }
 
 func TestHome(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, want string
-		change     change
+		change     Change
 	}{
-		{"root's", "/root", writable},
+		{"root's", "/root", Writable},
 		{"a user's", "/home/user", func(c *specs.Spec) { c.Process.User.UID = 1000 }},
 		{"unknown user's", "/", func(c *specs.Spec) { c.Process.User.UID = 4321 }},
 		{"given", "/given", func(c *specs.Spec) { c.Process.Env = append(c.Process.Env, "HOME=/given") }},
@@ -60,7 +62,7 @@ func TestHome(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			equal(t, "HOME", newSandbox(t).output("echo $HOME", c.change), c.want+"\n")
+			Equal(t, "HOME", NewSandbox(t).OutputOf("echo $HOME", c.change), c.want+"\n")
 		})
 	}
 }
@@ -73,74 +75,74 @@ func TestExecutable(t *testing.T) {
 		args  []string
 		texts []string
 	}{
-		{"not in PATH", []string{"nosuch"}, said(`exec: "nosuch": executable file not found in $PATH`)},
-		{"missing file", []string{"/bin/nosuch"}, said(`exec: "/bin/nosuch"`, "no such file or directory")},
-		{"relative missing file", []string{"./nosuch"}, said(`exec: "./nosuch"`, "no such file or directory")},
-		{"not executable", []string{"/etc/passwd"}, said(`exec: "/etc/passwd": permission denied`)},
-		{"directory", []string{"/etc"}, said(`exec: "/etc": `)},
-		{"not executable in PATH", []string{"plain"}, said(`exec: "plain": `)},
-		{"empty name", []string{""}, said(`exec: "": `)},
+		{"not in PATH", []string{"nosuch"}, Said(`exec: "nosuch": executable file not found in $PATH`)},
+		{"missing file", []string{"/bin/nosuch"}, Said(`exec: "/bin/nosuch"`, "no such file or directory")},
+		{"relative missing file", []string{"./nosuch"}, Said(`exec: "./nosuch"`, "no such file or directory")},
+		{"not executable", []string{"/etc/passwd"}, Said(`exec: "/etc/passwd": permission denied`)},
+		{"directory", []string{"/etc"}, Said(`exec: "/etc": `)},
+		{"not executable in PATH", []string{"plain"}, Said(`exec: "plain": `)},
+		{"empty name", []string{""}, Said(`exec: "": `)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			b := s.bundle(args(c.args...))
-			writeFile(t, filepath.Join(b.rootfs, "bin/plain"), "", 0o644)
-			texts := append(said("unable to start container process"), c.texts...)
-			oneLine(t, s.fails(texts, "create", "--bundle", b.dir, "missing"))
-			s.checkNothingLeft()
-			oneLine(t, s.fails(texts, "run", "--bundle", b.dir, "missing"))
-			s.checkNothingLeft()
+			s := NewSandbox(t)
+			b := s.Bundle(Args(c.args...))
+			WriteFile(t, filepath.Join(b.Rootfs, "bin/plain"), "", 0o644)
+			texts := append(Said("unable to start container process"), c.texts...)
+			OneLine(t, s.Fails(texts, "create", "--bundle", b.Dir, "missing"))
+			s.CheckNothingLeft()
+			OneLine(t, s.Fails(texts, "run", "--bundle", b.Dir, "missing"))
+			s.CheckNothingLeft()
 		})
 	}
 }
 
 func TestExecutableSeenByUser(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(args("/closed/sh"), func(c *specs.Spec) { c.Process.User.UID = 1000 })
-	must(t, os.Mkdir(filepath.Join(b.rootfs, "closed"), 0o700))
-	must(t, os.Link(busybox, filepath.Join(b.rootfs, "closed/sh")))
-	s.fails(said("permission denied"), "create", "--bundle", b.dir, "closed")
-	s.checkNothingLeft()
+	s := NewSandbox(t)
+	b := s.Bundle(Args("/closed/sh"), func(c *specs.Spec) { c.Process.User.UID = 1000 })
+	Must(t, os.Mkdir(filepath.Join(b.Rootfs, "closed"), 0o700))
+	Must(t, os.Link(Busybox, filepath.Join(b.Rootfs, "closed/sh")))
+	s.Fails(Said("permission denied"), "create", "--bundle", b.Dir, "closed")
+	s.CheckNothingLeft()
 }
 
 func TestScriptWithInterpreter(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(args("script", "a b", ""))
-	writeFile(t, filepath.Join(b.rootfs, "bin/script"), "#!/bin/sh\necho $# \"$1\"\n", 0o755)
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "2 a b\n")
-	b = s.bundle(args("alias", "linked"))
-	writeFile(t, filepath.Join(b.rootfs, "opt/say"), "#!/bin/sh\necho $1\n", 0o755)
-	must(t, os.Symlink("/opt/say", filepath.Join(b.rootfs, "bin/alias"))) // the container's /opt, not the host's
-	equal(t, "output", s.ok("run", "--bundle", b.dir, s.id()), "linked\n")
-	equal(t, "relative to cwd", s.ok("run", "--bundle", s.bundle(args("./echo", "here"), func(c *specs.Spec) { c.Process.Cwd = "/bin" }).dir, s.id()), "here\n")
+	s := NewSandbox(t)
+	b := s.Bundle(Args("script", "a b", ""))
+	WriteFile(t, filepath.Join(b.Rootfs, "bin/script"), "#!/bin/sh\necho $# \"$1\"\n", 0o755)
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "2 a b\n")
+	b = s.Bundle(Args("alias", "linked"))
+	WriteFile(t, filepath.Join(b.Rootfs, "opt/say"), "#!/bin/sh\necho $1\n", 0o755)
+	Must(t, os.Symlink("/opt/say", filepath.Join(b.Rootfs, "bin/alias"))) // the container's /opt, not the host's
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "linked\n")
+	Equal(t, "relative to cwd", s.OK("run", "--bundle", s.Bundle(Args("./echo", "here"), func(c *specs.Spec) { c.Process.Cwd = "/bin" }).Dir, s.NewID()), "here\n")
 	// What only execve can find out is an error all the same, at the latest of start.
-	b = s.bundle(args("broken"))
-	writeFile(t, filepath.Join(b.rootfs, "bin/broken"), "#!/no/interpreter\n", 0o755)
-	s.fails(said("no such file or directory"), "run", "--bundle", b.dir, "broken")
-	s.checkNothingLeft()
-	b = s.bundle(args("garbage"))
-	writeFile(t, filepath.Join(b.rootfs, "bin/garbage"), "\x00\x01\x02\x03", 0o755)
-	s.fails(said("exec format error"), "run", "--bundle", b.dir, "garbage")
-	s.checkNothingLeft()
+	b = s.Bundle(Args("broken"))
+	WriteFile(t, filepath.Join(b.Rootfs, "bin/broken"), "#!/no/interpreter\n", 0o755)
+	s.Fails(Said("no such file or directory"), "run", "--bundle", b.Dir, "broken")
+	s.CheckNothingLeft()
+	b = s.Bundle(Args("garbage"))
+	WriteFile(t, filepath.Join(b.Rootfs, "bin/garbage"), "\x00\x01\x02\x03", 0o755)
+	s.Fails(Said("exec format error"), "run", "--bundle", b.Dir, "garbage")
+	s.CheckNothingLeft()
 }
 
 func TestUser(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	user := func(c *specs.Spec) {
-		c.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{5, 1001, 77}, Umask: ptr(uint32(0o27))}
+		c.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{5, 1001, 77}, Umask: Ptr(uint32(0o27))}
 	}
-	out := s.output("id -u; id -g; grep -E 'Uid|Gid|Groups|Umask' /proc/self/status", user)
+	out := s.OutputOf("id -u; id -g; grep -E 'Uid|Gid|Groups|Umask' /proc/self/status", user)
 	for _, want := range []string{"1000\n1001\n", "Uid:\t1000\t1000\t1000\t1000\n", "Gid:\t1001\t1001\t1001\t1001\n", "Groups:\t5 77 1001", "Umask:\t0027\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in %q", want, out)
 		}
 	}
-	equal(t, "default umask", s.output("umask"), "0022\n")
-	equal(t, "groups of root", statusField(s.output("cat /proc/self/status"), "Groups"), "")
+	Equal(t, "default umask", s.OutputOf("umask"), "0022\n")
+	Equal(t, "groups of root", StatusField(s.OutputOf("cat /proc/self/status"), "Groups"), "")
 }
 
 const (
@@ -176,13 +178,13 @@ func TestCapabilities(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			status := s.output("cat /proc/self/status", func(config *specs.Spec) {
+			s := NewSandbox(t)
+			status := s.OutputOf("cat /proc/self/status", func(config *specs.Spec) {
 				config.Process.Capabilities = c.caps
 				config.Process.User.UID = c.uid
 			})
 			for name, want := range map[string]uint64{"CapBnd": c.bnd, "CapEff": c.eff, "CapPrm": c.prm, "CapInh": c.inh, "CapAmb": c.ambient} {
-				equal(t, name, statusField(status, name), fmt.Sprintf("%016x", want))
+				Equal(t, name, StatusField(status, name), fmt.Sprintf("%016x", want))
 			}
 		})
 	}
@@ -190,8 +192,8 @@ func TestCapabilities(t *testing.T) {
 
 func TestRlimits(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(func(c *specs.Spec) {
+	s := NewSandbox(t)
+	c := s.Running(func(c *specs.Spec) {
 		c.Process.Rlimits = []specs.POSIXRlimit{
 			{Type: "RLIMIT_NOFILE", Soft: 333, Hard: 444},
 			{Type: "RLIMIT_CORE", Soft: 0, Hard: 0},
@@ -199,7 +201,7 @@ func TestRlimits(t *testing.T) {
 			{Type: "RLIMIT_STACK", Soft: 4 << 20, Hard: 8 << 20},
 		}
 	})
-	limits := strings.Join(strings.Fields(c.proc("limits")), " ")
+	limits := strings.Join(strings.Fields(c.Proc("limits")), " ")
 	for _, want := range []string{"Max open files 333 444", "Max core file size 0 0", "Max processes 500 600", "Max stack size 4194304 8388608"} {
 		if !strings.Contains(limits, want) {
 			t.Errorf("no %q in %s", want, limits)
@@ -210,44 +212,44 @@ func TestRlimits(t *testing.T) {
 // Go raises the soft limit of its own process: a container without a limit of its own gets the caller's.
 func TestInheritedNoFile(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	b := s.bundle(script("ulimit -Sn"), func(c *specs.Spec) { c.Process.Rlimits = nil })
+	s := NewSandbox(t)
+	b := s.Bundle(Script("ulimit -Sn"), func(c *specs.Spec) { c.Process.Rlimits = nil })
 	for _, want := range []string{"123\n", "500\n"} {
-		cmd := s.command("run", "--bundle", b.dir, s.id())
-		cmd.Args = append([]string{"sh", "-c", "ulimit -Sn " + strings.TrimSpace(want) + `; exec "$0" "$@"`}, append([]string{binary}, cmd.Args[1:]...)...)
+		cmd := s.Command("run", "--bundle", b.Dir, s.NewID())
+		cmd.Args = append([]string{"sh", "-c", "ulimit -Sn " + strings.TrimSpace(want) + `; exec "$0" "$@"`}, append([]string{Binary}, cmd.Args[1:]...)...)
 		cmd.Path = "/bin/sh"
-		equal(t, "soft limit", s.do(cmd).stdout, want)
+		Equal(t, "soft limit", s.Do(cmd).Stdout, want)
 	}
 }
 
 func TestNoNewPrivileges(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	for _, on := range []bool{true, false} {
-		status := s.output("cat /proc/self/status", func(c *specs.Spec) { c.Process.NoNewPrivileges = on })
-		equal(t, "NoNewPrivs", statusField(status, "NoNewPrivs"), map[bool]string{true: "1", false: "0"}[on])
+		status := s.OutputOf("cat /proc/self/status", func(c *specs.Spec) { c.Process.NoNewPrivileges = on })
+		Equal(t, "NoNewPrivs", StatusField(status, "NoNewPrivs"), map[bool]string{true: "1", false: "0"}[on])
 	}
 }
 
 func TestOOMScoreAdj(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	equal(t, "given", s.output("cat /proc/self/oom_score_adj", func(c *specs.Spec) { c.Process.OOMScoreAdj = ptr(321) }), "321\n")
-	equal(t, "inherited", s.output("cat /proc/self/oom_score_adj"), readFile("/proc/self/oom_score_adj"))
+	s := NewSandbox(t)
+	Equal(t, "given", s.OutputOf("cat /proc/self/oom_score_adj", func(c *specs.Spec) { c.Process.OOMScoreAdj = Ptr(321) }), "321\n")
+	Equal(t, "inherited", s.OutputOf("cat /proc/self/oom_score_adj"), ReadFile("/proc/self/oom_score_adj"))
 }
 
 func TestIOPriority(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running(func(c *specs.Spec) {
+	s := NewSandbox(t)
+	c := s.Running(func(c *specs.Spec) {
 		c.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 	})
 	const whoProcess, classBestEffort = 1, 2
-	got, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, whoProcess, uintptr(c.pid()), 0)
+	got, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, whoProcess, uintptr(c.Pid()), 0)
 	if errno != 0 {
 		t.Fatal(errno)
 	}
-	equal(t, "priority", got, classBestEffort<<13|6)
+	Equal(t, "priority", got, classBestEffort<<13|6)
 }
 
 func TestScheduler(t *testing.T) {
@@ -267,121 +269,108 @@ func TestScheduler(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSandbox(t)
-			box := s.running(func(config *specs.Spec) {
+			s := NewSandbox(t)
+			box := s.Running(func(config *specs.Spec) {
 				config.Process.Scheduler = &c.give
 				// Where the kernel groups real-time tasks, a cgroup has no time for them unless it is given some.
 				if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"); err == nil {
-					config.Linux.Resources.CPU = &specs.LinuxCPU{RealtimePeriod: ptr(uint64(1000000)), RealtimeRuntime: ptr(int64(10000))}
+					config.Linux.Resources.CPU = &specs.LinuxCPU{RealtimePeriod: Ptr(uint64(1000000)), RealtimeRuntime: Ptr(int64(10000))}
 				}
 			})
-			got, err := unix.SchedGetAttr(box.pid(), 0)
-			must(t, err)
+			got, err := unix.SchedGetAttr(box.Pid(), 0)
+			Must(t, err)
 			got.Size, got.Runtime = 0, 0 // the kernel tells its slice
-			equal(t, "scheduler", *got, c.want)
+			Equal(t, "scheduler", *got, c.want)
 		})
 	}
 }
 
 func TestPersonality(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	for domain, want := range map[specs.LinuxPersonalityDomain]string{specs.PerLinux: "00000000\n", specs.PerLinux32: "00000008\n"} {
-		c := s.running(func(c *specs.Spec) { c.Linux.Personality = &specs.LinuxPersonality{Domain: domain} })
-		equal(t, "personality", c.proc("personality"), want)
-		s.ok("delete", "--force", c.name)
+		c := s.Running(func(c *specs.Spec) { c.Linux.Personality = &specs.LinuxPersonality{Domain: domain} })
+		Equal(t, "personality", c.Proc("personality"), want)
+		s.OK("delete", "--force", c.ID)
 	}
 }
 
 // The session keyring is the container's own, unless the caller wants none.
 func TestKeyring(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	keys := func(flags ...string) string {
-		b := s.bundle(args("cat", "/proc/keys"), func(c *specs.Spec) { c.Linux.MaskedPaths = nil })
-		return s.ok(append(append([]string{"run"}, flags...), "--bundle", b.dir, s.id())...)
+		b := s.Bundle(Args("cat", "/proc/keys"), func(c *specs.Spec) { c.Linux.MaskedPaths = nil })
+		return s.OK(append(append([]string{"run"}, flags...), "--bundle", b.Dir, s.NewID())...)
 	}
-	if out := keys(); !strings.Contains(out, "_ses."+s.ids[len(s.ids)-1]) {
+	if out := keys(); !strings.Contains(out, "_ses."+s.IDs[len(s.IDs)-1]) {
 		t.Errorf("keys: %s", out)
 	}
-	if out := keys("--no-new-keyring"); strings.Contains(out, "_ses."+s.ids[len(s.ids)-1]) {
+	if out := keys("--no-new-keyring"); strings.Contains(out, "_ses."+s.IDs[len(s.IDs)-1]) {
 		t.Errorf("keys: %s", out)
 	}
-}
-
-// descriptors lists what a process has open.
-func descriptors(t *testing.T, pid int) map[string]string {
-	t.Helper()
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(dir)
-	must(t, err)
-	open := make(map[string]string)
-	for _, e := range entries {
-		open[e.Name()], _ = os.Readlink(filepath.Join(dir, e.Name()))
-	}
-	return open
 }
 
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	extra, err := os.Open("/etc")
-	must(t, err)
+	Must(t, err)
 	defer extra.Close()
 
-	c := &container{sandbox: s, name: s.id(), bundle: s.bundle()}
-	cmd := s.command("create", "--bundle", c.dir(), c.name)
+	c := &Container{Sandbox: s, ID: s.NewID(), Bundle: s.Bundle()}
+	cmd := s.Command("create", "--bundle", c.Dir(), c.ID)
 	cmd.ExtraFiles = []*os.File{extra, extra} // a careless caller's
-	if r := s.do(cmd); r.code != 0 {
+	if r := s.Do(cmd); r.Code != 0 {
 		t.Fatal(r)
 	}
-	eventually(t, "the waiting process with nothing but its gate", func() error {
-		for fd, to := range descriptors(t, c.pid()) {
-			if atoi(fd) > 2 && !strings.HasPrefix(to, s.root) {
+	Eventually(t, "the waiting process with nothing but its gate", func() error {
+		for fd, to := range Descriptors(t, c.Pid()) {
+			if Atoi(fd) > 2 && !strings.HasPrefix(to, s.Root) {
 				return fmt.Errorf("has %s open: %s", fd, to)
 			}
 		}
 		return nil
 	})
-	s.ok("start", c.name)
-	if open := descriptors(t, c.pid()); len(open) != 3 {
+	s.OK("start", c.ID)
+	if open := Descriptors(t, c.Pid()); len(open) != 3 {
 		t.Errorf("the process has open: %v", open)
 	}
 
-	cmd = s.command("exec", "--detach", "--pid-file", filepath.Join(s.dir, "exec.pid"), c.name, "sleep", "1000")
+	cmd = s.Command("exec", "--detach", "--pid-file", filepath.Join(s.Dir, "exec.pid"), c.ID, "sleep", "1000")
 	cmd.ExtraFiles = []*os.File{extra}
-	if r := s.do(cmd); r.code != 0 {
+	if r := s.Do(cmd); r.Code != 0 {
 		t.Fatal(r)
 	}
-	if open := descriptors(t, atoi(readFile(filepath.Join(s.dir, "exec.pid")))); len(open) != 3 {
+	if open := Descriptors(t, Atoi(ReadFile(filepath.Join(s.Dir, "exec.pid")))); len(open) != 3 {
 		t.Errorf("exec's process has open: %v", open)
 	}
 }
 
 func TestPreserveFDs(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	r, w, err := os.Pipe()
-	must(t, err)
+	Must(t, err)
 	defer r.Close()
 	_, err = w.WriteString("through a pipe\n")
-	must(t, err)
+	Must(t, err)
 	w.Close()
 	other, err := os.Open("/etc/passwd")
-	must(t, err)
+	Must(t, err)
 	defer other.Close()
 
-	c := &container{sandbox: s, name: s.id(), bundle: s.bundle(script("cat <&3; sleep 1000"))}
-	cmd := s.command("create", "--preserve-fds", "1", "--bundle", c.dir(), c.name)
-	out := s.logFile("stdout")
+	c := &Container{Sandbox: s, ID: s.NewID(), Bundle: s.Bundle(Script("cat <&3; sleep 1000"))}
+	cmd := s.Command("create", "--preserve-fds", "1", "--bundle", c.Dir(), c.ID)
+	out := s.LogFile("stdout")
 	cmd.Stdout, cmd.ExtraFiles = out, []*os.File{r, other}
-	c.stdout = out.Name()
-	if res := s.do(cmd); res.code != 0 {
+	c.Stdout = out.Name()
+	if res := s.Do(cmd); res.Code != 0 {
 		t.Fatal(res)
 	}
-	s.ok("start", c.name)
-	c.waitOutput("through a pipe\n")
-	open := descriptors(t, c.pid())
+	s.OK("start", c.ID)
+	c.WaitOutput("through a pipe\n")
+	open := Descriptors(t, c.Pid())
 	if len(open) != 4 || !strings.HasPrefix(open["3"], "pipe:") {
 		t.Errorf("open: %v", open)
 	}
@@ -390,47 +379,47 @@ func TestPreserveFDs(t *testing.T) {
 // What the caller ignores or blocks is not the container's business.
 func TestSignalsAreClean(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
+	s := NewSandbox(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var blocked, old unix.Sigset_t
 	blocked.Val[0] = 1<<(unix.SIGUSR2-1) | 1<<(unix.SIGTERM-1)
-	must(t, unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &old))
+	Must(t, unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &old))
 	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
 
-	c := &container{sandbox: s, name: s.id(), bundle: s.bundle()}
-	cmd := s.command("run", "--detach", "--bundle", c.dir(), c.name)
-	cmd.Args = append([]string{"sh", "-c", `trap "" HUP USR1 PIPE; exec "$0" "$@"`, binary}, cmd.Args[1:]...)
+	c := &Container{Sandbox: s, ID: s.NewID(), Bundle: s.Bundle()}
+	cmd := s.Command("run", "--detach", "--bundle", c.Dir(), c.ID)
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP USR1 PIPE; exec "$0" "$@"`, Binary}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
-	if r := s.do(cmd); r.code != 0 {
+	if r := s.Do(cmd); r.Code != 0 {
 		t.Fatal(r)
 	}
-	status := c.proc("status")
+	status := c.Proc("status")
 	for _, name := range []string{"SigBlk", "SigIgn", "SigCgt", "SigPnd"} {
-		equal(t, name, statusField(status, name), "0000000000000000")
+		Equal(t, name, StatusField(status, name), "0000000000000000")
 	}
 }
 
 func TestNewSession(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running()
-	pid := c.pid()
+	s := NewSandbox(t)
+	c := s.Running()
+	pid := c.Pid()
 	sid, err := unix.Getsid(pid)
-	must(t, err)
-	equal(t, "session", sid, pid)
+	Must(t, err)
+	Equal(t, "session", sid, pid)
 }
 
 // A new process has the kernel's defaults, whatever the runtime set for itself.
 func TestProcessAttributes(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := s.running()
-	equal(t, "comm", c.proc("comm"), "sleep\n")
-	equal(t, "cmdline", c.proc("cmdline"), "sleep\x001000\x00")
+	s := NewSandbox(t)
+	c := s.Running()
+	Equal(t, "comm", c.Proc("comm"), "sleep\n")
+	Equal(t, "cmdline", c.Proc("cmdline"), "sleep\x001000\x00")
 	for _, leaked := range []string{"SOCK_TEST_MARK", "NOTIFY", "_LIBCONTAINER"} {
-		if strings.Contains(c.proc("environ"), leaked) {
-			t.Errorf("the runtime's environment leaks: %q", c.proc("environ"))
+		if strings.Contains(c.Proc("environ"), leaked) {
+			t.Errorf("the runtime's environment leaks: %q", c.Proc("environ"))
 		}
 	}
 }
@@ -438,16 +427,16 @@ func TestProcessAttributes(t *testing.T) {
 // A caller without stdio gives the container /dev/null, not some descriptor of the runtime's own.
 func TestClosedStdio(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t)
-	c := &container{sandbox: s, name: s.id(), bundle: s.bundle()}
-	cmd := s.command("create", "--bundle", c.dir(), c.name)
-	cmd.Args = append([]string{"sh", "-c", `exec "$0" "$@" <&- >&- 2>&-`, binary}, cmd.Args[1:]...)
+	s := NewSandbox(t)
+	c := &Container{Sandbox: s, ID: s.NewID(), Bundle: s.Bundle()}
+	cmd := s.Command("create", "--bundle", c.Dir(), c.ID)
+	cmd.Args = append([]string{"sh", "-c", `exec "$0" "$@" <&- >&- 2>&-`, Binary}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
-	if r := s.do(cmd); r.code != 0 {
+	if r := s.Do(cmd); r.Code != 0 {
 		t.Fatal(r)
 	}
-	s.ok("start", c.name)
-	for fd, to := range descriptors(t, c.pid()) {
+	s.OK("start", c.ID)
+	for fd, to := range Descriptors(t, c.Pid()) {
 		if to != "/dev/null" {
 			t.Errorf("descriptor %s is %s", fd, to)
 		}
