@@ -32,6 +32,9 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if err := spec.ValidateProcess(o.Process); err != nil {
 		return 0, err
 	}
+	for _, warning := range spec.Warnings(&specs.Spec{Process: o.Process}) {
+		c.runtime.Log.Warn(warning)
+	}
 	caught, err := -1, error(nil)
 	if !o.Detach {
 		if caught, err = catchSignals(); err != nil {
@@ -72,6 +75,12 @@ func (c *Container) complete(p *specs.Process) *specs.Process {
 	}
 	if full.IOPriority == nil {
 		full.IOPriority = own.IOPriority
+	}
+	if full.User.Umask == nil {
+		full.User.Umask = own.User.Umask
+	}
+	if full.ExecCPUAffinity == nil {
+		full.ExecCPUAffinity = own.ExecCPUAffinity
 	}
 	return &full
 }
@@ -119,9 +128,9 @@ func (c *Container) launchExec(o ExecOptions) (*child, *terminal, plan.Options, 
 		return nil, nil, none, err
 	}
 	child, terminal, opt, err := c.cloneExec(o, pidfd, sub)
-	if errors.Is(err, unix.EBUSY) && group.Unified() && len(o.Cgroups) == 0 {
+	if group.Unified() && len(o.Cgroups) == 0 && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) && !group.Exists()) {
 		// Its init has made cgroups below its own, which may then hold no process (cgroup-v2.rst, "No Internal Process
-		// Constraint"): join init where it is.
+		// Constraint"), or has left for another one: join init where it is.
 		if sub, err = group.Of(c.state.Pid); err == nil {
 			child, terminal, opt, err = c.cloneExec(o, pidfd, sub)
 		}

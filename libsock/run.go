@@ -127,12 +127,21 @@ func (t *terminal) prepare() error {
 	if err := console.ClearONLCR(uintptr(t.fd)); err != nil {
 		return fmt.Errorf("set up the pty: %w", err)
 	}
-	if own, err := console.ConsoleFromFile(os.Stdin); err == nil {
-		t.own = own
-		if err := own.SetRaw(); err != nil {
+	if t.own = ownTerminal(); t.own != nil {
+		if err := t.own.SetRaw(); err != nil {
 			return fmt.Errorf("set the terminal raw: %w", err)
 		}
 		t.resize()
+	}
+	return nil
+}
+
+// ownTerminal is the terminal that we were called on, by what of our stdio still is one; nil if nothing is.
+func ownTerminal() console.Console {
+	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if c, err := console.ConsoleFromFile(f); err == nil {
+			return c
+		}
 	}
 	return nil
 }
@@ -147,12 +156,13 @@ func (t *terminal) attach() {
 	}()
 }
 
-// resize gives the pty the size of our terminal.
+// resize gives the pty the size of our terminal, if that has one.
 func (t *terminal) resize() {
 	if t == nil || t.own == nil {
 		return
 	}
-	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+	size, err := unix.IoctlGetWinsize(int(t.own.Fd()), unix.TIOCGWINSZ)
+	if err == nil && size.Row != 0 && size.Col != 0 {
 		_ = unix.IoctlSetWinsize(t.fd, unix.TIOCSWINSZ, size)
 	}
 }

@@ -38,6 +38,16 @@ func Load(bundle string) (*specs.Spec, error) {
 	return Parse(data, configName)
 }
 
+// LoadProcess reads the JSON of one process from a file, as `exec --process` takes it. Nothing but the JSON and its types
+// is checked: see ValidateProcess.
+func LoadProcess(name string) (*specs.Process, error) {
+	data, err := readBounded(name, maxConfigSize)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return ParseProcess(data, name)
+}
+
 // missingFile is the error for a bundle without config.json, in runc's words, which scripts match.
 type missingFile string
 

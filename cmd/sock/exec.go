@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,11 +105,7 @@ func execProcess(ctx *cli.Context) (int, error) {
 // readProcess returns the process to execute: the one in --process, or the container's changed by the flags.
 func readProcess(ctx *cli.Context, c *libsock.Container) (*specs.Process, error) {
 	if name := ctx.String("process"); name != "" {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		return spec.ParseProcess(data, name)
+		return spec.LoadProcess(name)
 	}
 	p := c.Process()
 	if p == nil {

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,15 +13,15 @@ import (
 func (g *Group) Sub(paths map[string]string) (*Group, error) {
 	sub := *g
 	sub.dirs = slices.Clone(g.dirs)
-	used := 0
+	unknown := maps.Clone(paths)
+	delete(unknown, "")
 	for i := range sub.dirs {
 		d := &sub.dirs[i]
 		path := paths[""]
 		for _, controller := range append([]string{d.Name}, d.Controllers...) {
 			if own, ok := paths[controller]; ok {
 				path = own
-				used++
-				break
+				delete(unknown, controller)
 			}
 		}
 		if slices.Contains(strings.Split(path, "/"), "..") || strings.ContainsAny(path, "\x00\n") {
@@ -28,13 +29,13 @@ func (g *Group) Sub(paths map[string]string) (*Group, error) {
 		}
 		d.path = filepath.Join(d.path, path)
 	}
-	if _, all := paths[""]; used == 0 && len(paths) > 0 && !all {
-		return nil, fmt.Errorf("no cgroup hierarchy has one of the controllers of --cgroup")
+	for _, controller := range slices.Sorted(maps.Keys(unknown)) {
+		return nil, fmt.Errorf("unknown controller %s of --cgroup: no cgroup hierarchy has it", controller)
 	}
 	return &sub, nil
 }
 
-// Of is the cgroup, g or one below it, that a process is in; on v2 only. Errors: it has left g.
+// Of is the cgroup that a process of g's is in, on v2 only: g, one below it, or wherever it went.
 func (g *Group) Of(pid int) (*Group, error) {
 	d := g.v2()
 	if g.mode != Unified || d == nil {
@@ -49,13 +50,9 @@ func (g *Group) Of(pid int) (*Group, error) {
 		if !ok || len(controllers) > 0 {
 			continue
 		}
-		path := filepath.Join(root, own)
-		if path != d.path && !strings.HasPrefix(path, d.path+"/") {
-			return nil, fmt.Errorf("cgroup of process %d: %s is not in %s", pid, path, d.path)
-		}
 		in := *g
 		in.dirs = []dir{*d}
-		in.dirs[0].path = path
+		in.dirs[0].path = filepath.Join(root, own)
 		return &in, nil
 	}
 	return nil, fmt.Errorf("cgroup of process %d: none", pid)

@@ -23,6 +23,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.decideFastPaths()
 	b.seal()
 	b.cgroup()
+	b.anyCPU()
 	b.joinNamespaces()
 	if b.inUserNamespace() {
 		b.openGate()

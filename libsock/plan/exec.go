@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -25,16 +26,19 @@ func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join,
 	}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	b.seal()
-	if a := p.ExecCPUAffinity; a != nil {
-		if err := b.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
-			return nil, err
-		}
+	affinity := specs.CPUAffinity{}
+	if p.ExecCPUAffinity != nil {
+		affinity = *p.ExecCPUAffinity
+	}
+	if err := b.affinity("process.execCPUAffinity.initial", affinity.Initial); err != nil {
+		return nil, err
 	}
 	b.joinCgroup("")
-	if a := p.ExecCPUAffinity; a != nil {
-		if err := b.affinity("process.execCPUAffinity.final", a.Final); err != nil {
-			return nil, err
-		}
+	if err := b.affinity("process.execCPUAffinity.final", affinity.Final); err != nil {
+		return nil, err
+	}
+	if affinity == (specs.CPUAffinity{}) {
+		b.anyCPU()
 	}
 	if b.inUserNamespace() {
 		if err := b.privileged(p); err != nil {
@@ -99,6 +103,17 @@ func (b *builder) affinity(from, list string) error {
 		sys(unix.SYS_SCHED_SETAFFINITY, zero, stub.Int(8*len(mask)), words(mask...)))
 	return nil
 }
+
+// anyCPU undoes the binding to CPUs that the child has from its caller (systemd's CPUAffinity=, for one): it may run
+// wherever its cpuset lets it, as with runc since 1.3. The kernel takes no more of the mask than it has CPUs.
+func (b *builder) anyCPU() {
+	mask := bytes.Repeat([]byte{0xff}, maxCPUs/8)
+	b.line(Note{Does: "run on any CPU", Hand: "taskset -p ffffffff $$"},
+		unless(sys(unix.SYS_SCHED_SETAFFINITY, zero, stub.Int(len(mask)), stub.Bytes(mask)), "", unix.EINVAL, unix.EPERM, unix.ENOSYS))
+}
+
+// maxCPUs is the most that a kernel can be built for, CONFIG_NR_CPUS.
+const maxCPUs = 8192
 
 // Descriptors of a hook.
 const (

@@ -67,6 +67,9 @@ func (a Arg) String() string {
 	case argText:
 		return fmt.Sprintf("%q", a.text)
 	case argBytes:
+		if n := len(a.text); n > 64 && strings.Count(a.text, a.text[:1]) == n {
+			return fmt.Sprintf("{%x, %d times}", a.text[:1], n)
+		}
 		return fmt.Sprintf("{%x}", a.text)
 	case argVector:
 		return fmt.Sprintf("%q", *a.list)

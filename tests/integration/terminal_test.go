@@ -112,6 +112,54 @@ func TestForegroundTerminal(t *testing.T) {
 	}
 }
 
+// A detached process's terminal is resized by whoever has its master.
+func TestDetachedTerminalSize(t *testing.T) {
+	t.Parallel()
+	const lines = `stty size; trap 'echo resized; stty size' WINCH; echo ready; while :; do sleep 1000 & wait; done`
+	size := &specs.Box{Width: 123, Height: 45}
+	for _, verb := range []string{"create", "run", "exec"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			s := NewSandbox(t)
+			con := s.Console()
+			b := s.Bundle(WithTerminal, Script(lines), func(c *specs.Spec) { c.Process.ConsoleSize = size })
+			switch verb {
+			case "create":
+				box := s.CreateIn(b, "--console-socket", con.Path)
+				con.Receive()
+				s.OK("start", box.ID)
+			case "run":
+				s.OK("run", "--detach", "--console-socket", con.Path, "--bundle", b.Dir, s.NewID())
+				con.Receive()
+			case "exec":
+				p := &specs.Process{Args: []string{"sh", "-c", lines}, Env: []string{"PATH=/bin"}, Cwd: "/", Terminal: true, ConsoleSize: size}
+				s.OK("exec", "--detach", "--console-socket", con.Path, "--process", s.ProcessFile(p), s.Running().ID)
+				con.Receive()
+			}
+			con.WaitFor("ready")
+			con.WaitFor("45 123")
+			Must(t, unix.IoctlSetWinsize(int(con.Master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}))
+			con.WaitFor("resized")
+			con.WaitFor("24 80")
+		})
+	}
+}
+
+// The caller's terminal may be any of its stdio; without one, consoleSize is the size.
+func TestForegroundTerminalSize(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	sized := func(c *specs.Spec) { c.Process.ConsoleSize = &specs.Box{Width: 123, Height: 45} }
+	Equal(t, "size without a terminal", s.OutputOf("stty size", WithTerminal, sized), "45 123\n")
+
+	con, slave := s.Pty(33, 99)
+	cmd := s.Command("run", "--bundle", s.Bundle(WithTerminal, sized, Script("read line; echo $line; stty size")).Dir, s.NewID())
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("from a pipe\n"), slave, slave
+	Must(t, cmd.Run())
+	con.WaitFor("from a pipe")
+	con.WaitFor("33 99")
+}
+
 // A terminal may be asked for while stdin is none.
 func TestForegroundTerminalWithoutOne(t *testing.T) {
 	t.Parallel()
