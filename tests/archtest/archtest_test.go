@@ -19,12 +19,16 @@ const module = "github.com/sock-runtime/sock/"
 // that fits counts; a package without one is a violation.
 var layers = map[string][]string{
 	"cmd/":     {"libsock", "libsock/cgroup", "libsock/host", "libsock/plan", "spec", "spec/coldjson"}, // host for its probes
-	"shim/":    {"libsock", "libsock/cgroup", "libsock/plan", "spec"},
+	"shim/":    {"libsock", "libsock/cgroup", "libsock/plan", "shim/", "spec"},
 	"spec":     {"spec/"},
 	"spec/":    {},
 	"libsock":  {"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
 	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
 	"contrib/": {},
+
+	"shim/wire": {},
+	"shim/reap": {"shim/wire"},
+	"shim/link": {"shim/reap", "shim/wire"},
 
 	"libsock/cgroup":       {"libsock/stub/bpf"},
 	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/stub", "spec"},
@@ -48,7 +52,7 @@ var reserved = map[string]string{
 }
 
 // unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for.
-var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals"}
+var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals", "shim/reap"}
 
 // stubModules are all that the interpreter may import beside the standard library.
 var stubModules = []string{"golang.org/x/sys/unix"}
