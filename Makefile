@@ -60,7 +60,7 @@ test-vm: ## the tests in a virtual machine: an older kernel, cgroup v2 only (SOC
 	go test -count=1 ./tests/vm
 
 test-race: ## the library's tests under the race detector: the child must not run what it instruments
-	$(TEST) -race -count=1 ./libsock/...
+	$(TEST) -race -count=1 ./libsock/... ./tests/inprocess
 
 test-noopt: ## the library's tests without optimisation: the child must not grow its stack
 	$(TEST) -gcflags='all=-N -l' -count=1 ./libsock/...

@@ -17,12 +17,31 @@ import (
 	"github.com/sock-runtime/sock/libsock/state"
 )
 
-// Container is one container that exists, or did when it was loaded.
+// Container is one container that exists, or did when it was loaded. It is for one goroutine; others take a Copy.
 type Container struct {
 	runtime *Runtime
-	state   *state.State
+	state   *state.State  // not changed once the container exists
 	cgroup  *cgroup.Group // once it was asked for
+	console int           // the pty's master, or -1
 }
+
+// Copy is the same container for another goroutine.
+func (c *Container) Copy() *Container {
+	again := *c
+	again.console = -1
+	return &again
+}
+
+// TakeConsole gives the pty's master of a container that was made with KeepConsole to the caller, once; -1 if there is
+// none. It is non-blocking.
+func (c *Container) TakeConsole() int {
+	fd := c.console
+	c.console = -1
+	return fd
+}
+
+// Pid is the init process's, and StartTime when it began, in clock ticks since boot; 0 before it was cloned.
+func (c *Container) Pid() (pid int, startTime uint64) { return c.state.Pid, c.state.StartTime }
 
 // Status is what the state command prints, in runc's fields and order.
 type Status struct {

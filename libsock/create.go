@@ -23,15 +23,21 @@ func (r *Runtime) Create(o CreateOptions) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	console, err := openConsole(p.config.Process.Terminal, o.ConsoleSocket)
+	terminal, console, err := openTerminal(p.config.Process, !o.KeepConsole, o.ConsoleSocket)
 	if err != nil {
 		return nil, err
 	}
+	defer terminal.close()
 	c, child, err := r.create(p, o, console)
 	if err != nil {
 		return nil, err
 	}
-	child.close()
+	defer child.close()
+	if terminal != nil {
+		if c.console, err = receiveMaster(terminal.socket); err != nil {
+			return nil, errors.Join(err, c.Delete(true))
+		}
+	}
 	return c, nil
 }
 
@@ -60,10 +66,13 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 	if console >= 0 {
 		h.Keep("console", console)
 	}
+	if err := o.Stdio.keep(h); err != nil {
+		return nil, nil, err
+	}
 	if p.config.Linux != nil {
 		h.Resources = p.config.Linux.Resources
 	}
-	c := &Container{runtime: r, state: r.newState(p, o)}
+	c := &Container{runtime: r, state: r.newState(p, o), console: -1}
 	dir, err := state.Create(r.Root, c.state, filterOf(p))
 	if err != nil {
 		if err == state.ErrExists {
@@ -141,15 +150,19 @@ func mountID(path string) uint64 {
 // launchInit clones the init process, records it, runs the hooks of create and waits until it is ready. The child gets
 // its go-ahead only when its pid is on disk: killed before that, we leave a child that ends by itself.
 func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preserve int) (*child, error) {
-	child, err := launch(p.plan, h, preserve)
+	var child *child
+	err := c.runtime.launching(func() (err error) {
+		child, err = c.runtime.launch(p.plan, h, preserve)
+		if err != nil || c.state.Namespaces&unix.CLONE_NEWUSER == 0 {
+			return err
+		}
+		if err = child.adopt(p.config.Linux); err != nil {
+			child.kill()
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	if c.state.Namespaces&unix.CLONE_NEWUSER != 0 {
-		if err := child.adopt(p.config.Linux); err != nil {
-			child.kill()
-			return nil, err
-		}
 	}
 	if err := c.accompany(dir, p, child, preserve); err != nil {
 		child.kill()

@@ -11,6 +11,7 @@ import (
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/spec"
 )
 
@@ -23,6 +24,10 @@ type ExecOptions struct {
 	PreserveFDs   int
 	IgnorePaused  bool
 	Cgroups       map[string]string // cgroups below the container's own, by controller; "" is for all others
+	Stdio         *Stdio            // nil: the process inherits the caller's
+
+	// beforeExec, if not nil, runs while the process waits to execute.
+	beforeExec func(*child, *terminal) error
 }
 
 // Exec runs a process in the container. It returns the process's exit status, or 0 at once when detached. Errors of the
@@ -41,6 +46,9 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 			return 0, err
 		}
 	}
+	if o.Process.Terminal && !o.Detach {
+		o.beforeExec = func(_ *child, t *terminal) error { return t.prepare() }
+	}
 	child, terminal, err := c.startExec(o)
 	if err != nil {
 		return 0, err
@@ -56,6 +64,56 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 		return 0, nil
 	}
 	return foreground(child, terminal, caught)
+}
+
+// Process is one that StartProcess started.
+type Process struct {
+	Pid       int
+	StartTime uint64 // clock ticks since boot
+	PidFD     int    // the caller's to close
+	Console   int    // its pty's master, non-blocking and the caller's to close, or -1
+}
+
+// StartProcess runs a process in the container and returns when it has executed. record is called while it waits for that:
+// whoever is killed before record returns leaves a process that ends by itself. When record fails, or the start after it,
+// nothing is left of the process or its descriptors. Detach, ConsoleSocket and PidFile have no meaning here.
+func (c *Container) StartProcess(o ExecOptions, record func(*Process) error) (*Process, error) {
+	o.Process, o.Detach, o.ConsoleSocket = c.complete(o.Process), false, ""
+	if err := spec.ValidateProcess(o.Process); err != nil {
+		return nil, err
+	}
+	p := &Process{PidFD: -1, Console: -1}
+	o.beforeExec = func(child *child, terminal *terminal) (err error) {
+		p.Pid = child.pid
+		if p.StartTime, err = state.StartTime(child.pid); err != nil {
+			return err
+		}
+		if terminal != nil {
+			if p.Console, err = receiveMaster(terminal.socket); err != nil {
+				return err
+			}
+		}
+		if p.PidFD, err = unix.FcntlInt(uintptr(child.pidfd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			return fmt.Errorf("duplicate pidfd: %w", err)
+		}
+		return record(p)
+	}
+	child, terminal, err := c.startExec(o)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	child.close()
+	terminal.close()
+	return p, nil
+}
+
+func (p *Process) close() {
+	for _, fd := range []int{p.PidFD, p.Console} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // complete gives a process the container's own settings for those that it leaves open, as runc does.
@@ -91,7 +149,7 @@ func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.untilExecuted(child, terminal, opt); err != nil {
+	if err := c.untilExecuted(o, child, terminal, opt); err != nil {
 		child.kill()
 		terminal.close()
 		return nil, nil, fmt.Errorf("unable to start container process: %w", err)
@@ -143,12 +201,14 @@ func (c *Container) launchExec(o ExecOptions) (*child, *terminal, plan.Options, 
 
 // cloneExec plans and clones the process.
 func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*child, *terminal, plan.Options, error) {
-	opt := plan.Options{ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, NoKeyring: c.state.NoKeyring}
+	opt := plan.Options{
+		ID: c.state.ID, Console: o.Process.Terminal, PreserveFDs: o.PreserveFDs, NoKeyring: c.state.NoKeyring, Stdio: o.Stdio != nil,
+	}
 	h, join, facts, err := c.execHost(o, pidfd, group)
 	if err != nil {
 		return nil, nil, opt, err
 	}
-	opt.Pause = notifies(facts.Filter) || o.Process.Terminal
+	opt.Pause = notifies(facts.Filter) || o.Process.Terminal || o.beforeExec != nil
 	terminal, socket, err := openTerminal(o.Process, o.Detach, o.ConsoleSocket)
 	if err != nil {
 		h.Close()
@@ -157,13 +217,18 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 	if socket >= 0 {
 		h.Keep("console", socket)
 	}
+	if err := o.Stdio.keep(h); err != nil {
+		h.Close()
+		terminal.close()
+		return nil, nil, opt, err
+	}
 	p, err := plan.BuildExec(o.Process, c.state.Personality, join, opt, facts)
 	if err != nil {
 		h.Close()
 		terminal.close()
 		return nil, nil, opt, err
 	}
-	child, err := launch(p, h, o.PreserveFDs)
+	child, err := c.runtime.launch(p, h, o.PreserveFDs)
 	if err != nil {
 		terminal.close()
 	}
@@ -172,13 +237,13 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 
 // untilExecuted waits for execve, and before it for a pause in which the terminal is set up and the seccomp listener is
 // passed on.
-func (c *Container) untilExecuted(child *child, terminal *terminal, opt plan.Options) error {
+func (c *Container) untilExecuted(o ExecOptions, child *child, terminal *terminal, opt plan.Options) error {
 	if opt.Pause {
 		if _, err := child.await(); err != nil {
 			return c.died(child, err)
 		}
-		if terminal != nil {
-			if err := terminal.prepare(); err != nil {
+		if o.beforeExec != nil {
+			if err := o.beforeExec(child, terminal); err != nil {
 				return err
 			}
 		}
@@ -216,7 +281,7 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	if !o.Process.Terminal {
-		facts.OwnStdio = foreignStdio(o.Process.User.UID)
+		facts.OwnStdio = o.Stdio.foreign(o.Process.User.UID)
 	}
 	return h, join, facts, nil
 }

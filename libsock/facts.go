@@ -85,7 +85,7 @@ func homeOf(uid uint32, root int, name string) string {
 const maxPasswd = 64 << 10
 
 // initFacts gathers what Build needs to know for a container's init process.
-func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Facts, error) {
+func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *Stdio) (plan.Facts, error) {
 	facts, err := processFacts(config.Process, func(uid uint32) string {
 		holder, passwd := passwdOf(config, o)
 		root, err := unix.Open(holder, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -124,7 +124,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group) (plan.Fa
 		facts.ProcSys, err = procAndSysMounts(o.Rootfs)
 	}
 	if !o.Console {
-		facts.OwnStdio = foreignStdio(config.Process.User.UID)
+		facts.OwnStdio = stdio.foreign(config.Process.User.UID)
 	}
 	return facts, err
 }
@@ -214,23 +214,6 @@ func cgroupFacts(group *cgroup.Group) plan.Cgroup {
 		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data})
 	}
 	return facts
-}
-
-// foreignStdio lists the stdio descriptors that do not belong to uid and that the container's user must be able to open
-// through /proc/self/fd: files, pipes and terminals, but not /dev/null, which is the host's for everyone. As in runc.
-func foreignStdio(uid uint32) []int {
-	var fds []int
-	for fd := range 3 {
-		var st, null unix.Stat_t
-		if unix.Fstat(fd, &st) != nil || st.Uid == uid {
-			continue
-		}
-		if unix.Stat("/dev/null", &null) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == null.Rdev {
-			continue
-		}
-		fds = append(fds, fd)
-	}
-	return fds
 }
 
 // procAndSysMounts lists the host's procfs and sysfs mounts, deepest first, but for those below the rootfs.

@@ -133,7 +133,7 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		h.Close()
 		return err
 	}
-	child, err := launch(made, h, 0)
+	child, err := c.runtime.launch(made, h, 0)
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,13 @@ type child struct {
 	sync       int // our end of the socket to it
 	plan       *plan.Plan
 	program    *stub.Program
+	reaper     Reaper // nil: we wait for it ourselves
+	reaped     bool
 }
 
 // launch carries out the plan's host steps and clones the child, which starts on its lines at once. The descriptors of h
 // are closed when it returns. preserve is the number of the caller's descriptors from 3 on that the child keeps.
-func launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
+func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
 	defer h.Close()
 	if err := h.Do(p.Host); err != nil {
 		return nil, err
@@ -38,15 +40,16 @@ func launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
 		return nil, fmt.Errorf("socket to the child: %w", err)
 	}
 	h.Keep("sync", pair[1])
-	c := &child{sync: pair[0], plan: p}
-	if err := c.clone(h, preserve); err != nil {
+	c := &child{sync: pair[0], plan: p, reaper: r.Reaper}
+	err = r.launching(func() error { return c.clone(h, preserve, r.CloneParent) })
+	if err != nil {
 		_ = unix.Close(pair[0])
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *child) clone(h *host.Host, preserve int) error {
+func (c *child) clone(h *host.Host, preserve int, parent bool) error {
 	lines := make([][]stub.Instr, 1, len(c.plan.Child)+1)
 	for _, l := range c.plan.Child {
 		lines = append(lines, l.Ops)
@@ -65,7 +68,7 @@ func (c *child) clone(h *host.Host, preserve int) error {
 	if err != nil {
 		return err
 	}
-	how := stub.Clone{Flags: c.plan.Clone.Flags, PIDNamespace: -1, Cgroup: -1}
+	how := stub.Clone{Flags: c.plan.Clone.Flags, PIDNamespace: -1, Cgroup: -1, Parent: parent}
 	if name := c.plan.Clone.PID; name != "" {
 		how.PIDNamespace = fds[name]
 	}
@@ -74,6 +77,9 @@ func (c *child) clone(h *host.Host, preserve int) error {
 	}
 	c.program = program
 	c.pid, c.pidfd, err = program.Start(how)
+	if err == nil && c.reaper != nil {
+		c.reaper.Expect(c.pid)
+	}
 	return err
 }
 
@@ -140,8 +146,11 @@ func (c *child) adopt(l *specs.Linux) error {
 		return fmt.Errorf("wait for the child on the stage: %w", err)
 	}
 	_ = unix.Close(c.pidfd)
-	c.pid = int(record.Errno)
-	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it
+	c.pid, c.reaped = int(record.Errno), false
+	if c.reaper != nil {
+		c.reaper.Expect(c.pid)
+	}
+	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it (a reaper may be quicker, but numbers take long to come round)
 		return fmt.Errorf("open init process: %w", err)
 	}
 	if err := host.WriteMappings(c.pid, l.UIDMappings, l.GIDMappings); err != nil {
@@ -190,6 +199,13 @@ func (c *child) kill() {
 
 // wait reaps the child.
 func (c *child) wait() (unix.WaitStatus, error) {
+	if c.reaped {
+		return 0, unix.ECHILD
+	}
+	c.reaped = true
+	if c.reaper != nil {
+		return c.reaper.Wait(c.pid)
+	}
 	var status unix.WaitStatus
 	for {
 		_, err := unix.Wait4(c.pid, &status, 0, nil)

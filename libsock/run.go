@@ -96,26 +96,33 @@ func openTerminal(p *specs.Process, detach bool, path string) (t *terminal, sock
 }
 
 // receive takes the master that the child sent.
-func (t *terminal) receive() error {
+func (t *terminal) receive() (err error) {
+	if t.fd, err = receiveMaster(t.socket); err == nil {
+		t.master = os.NewFile(uintptr(t.fd), "pty")
+	}
+	return err
+}
+
+// receiveMaster takes the master of a pty from a console socket. It is non-blocking, so that closing it ends a read that
+// waits.
+func receiveMaster(socket int) (int, error) {
 	text, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(t.socket, text, oob, unix.MSG_CMSG_CLOEXEC)
+	_, n, _, _, err := unix.Recvmsg(socket, text, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("receive the pty: %w", err)
+		return -1, fmt.Errorf("receive the pty: %w", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:n])
 	if err != nil || len(messages) != 1 {
-		return fmt.Errorf("receive the pty: no descriptor came (%w)", err)
+		return -1, fmt.Errorf("receive the pty: no descriptor came (%w)", err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return fmt.Errorf("receive the pty: no descriptor came (%w)", err)
+		return -1, fmt.Errorf("receive the pty: no descriptor came (%w)", err)
 	}
-	// Non-blocking, so that closing it ends a read that waits.
 	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return fmt.Errorf("receive the pty: %w", err)
+		return -1, fmt.Errorf("receive the pty: %w", err)
 	}
-	t.fd, t.master = fds[0], os.NewFile(uintptr(fds[0]), "pty")
-	return nil
+	return fds[0], nil
 }
 
 // prepare sets both terminals up, before the process can write to its own: raw mode for ours, our size for its.

@@ -26,13 +26,15 @@ var (
 	ErrNotRunning = fmt.Errorf("container not running")
 )
 
-// Runtime holds what all containers of one state directory share.
+// Runtime holds what all containers of one state directory share. It may be used by many goroutines.
 type Runtime struct {
 	Root          string // absolute directory of all states
 	SystemdCgroup bool
 	Rootless      bool
 	Profile       string // plan.Standard or plan.Lean
 	Log           *slog.Logger
+	Reaper        Reaper // nil: we wait for our children ourselves
+	CloneParent   bool   // processes become children of our own parent; needs a Reaper
 }
 
 // CreateOptions are the arguments of create and run.
@@ -40,6 +42,8 @@ type CreateOptions struct {
 	ID            string
 	Bundle        string // absolute
 	ConsoleSocket string // AF_UNIX socket that takes the pty's master
+	KeepConsole   bool   // the pty's master stays with the Container instead
+	Stdio         *Stdio // nil: the process inherits the caller's
 	PidFile       string
 	NoPivot       bool
 	NoNewKeyring  bool
@@ -105,9 +109,9 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	}
 	p.opt = plan.Options{
 		ID: o.ID, Bundle: o.Bundle, Rootfs: rootfs, Gate: gate, Console: config.Process.Terminal, NoPivot: o.NoPivot,
-		NoKeyring: o.NoNewKeyring, PreserveFDs: o.PreserveFDs, Profile: profile,
+		NoKeyring: o.NoNewKeyring, PreserveFDs: o.PreserveFDs, Profile: profile, Stdio: o.Stdio != nil,
 	}
-	facts, err := initFacts(config, p.opt, p.group)
+	facts, err := initFacts(config, p.opt, p.group, o.Stdio)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +147,7 @@ func (r *Runtime) Load(id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Container{runtime: r, state: s}, nil
+	return &Container{runtime: r, state: s, console: -1}, nil
 }
 
 // List returns all containers' statuses by ID. One that vanishes meanwhile is left out; one whose state can't be read is

@@ -22,6 +22,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	b.decideFastPaths()
 	b.seal()
+	b.stdio()
 	b.cgroup()
 	b.anyCPU()
 	b.joinNamespaces()

@@ -26,6 +26,7 @@ func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join,
 	}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	b.seal()
+	b.stdio()
 	affinity := specs.CPUAffinity{}
 	if p.ExecCPUAffinity != nil {
 		affinity = *p.ExecCPUAffinity

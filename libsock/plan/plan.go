@@ -77,6 +77,7 @@ type Options struct {
 	Gate        bool   // create: the process waits for start; false (run): it executes as soon as it is recorded
 	Pause       bool   // wait for the parent before executing, though there is no gate
 	Console     bool   // the pty's master goes to descriptor "console"
+	Stdio       bool   // without a console: its stdio are the descriptors "stdin", "stdout", "stderr", not the caller's
 	NoPivot     bool
 	NoKeyring   bool
 	PreserveFDs int
@@ -132,6 +133,9 @@ const (
 	fdRootDir      = "rootdir" // its root directory
 	fdPIDNamespace = "pidns"   // its PID namespace
 	fdCgroup       = "cgroup"  // cgroup v2 directory
+	fdStdin        = "stdin"
+	fdStdout       = "stdout"
+	fdStderr       = "stderr"
 	cgroupFile     = "cgroup."
 )
 

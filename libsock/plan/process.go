@@ -82,6 +82,18 @@ func (b *builder) privileged(p *specs.Process) error {
 	return b.rlimits(p)
 }
 
+// stdio gives the process other standard descriptors than the caller has.
+func (b *builder) stdio() {
+	if !b.opt.Stdio || b.opt.Console {
+		return
+	}
+	var ops []stub.Instr
+	for fd, name := range []string{fdStdin, fdStdout, fdStderr} {
+		ops = append(ops, sys(unix.SYS_DUP3, stub.FD(name), stub.Int(fd), zero), closeFD(stub.FD(name)))
+	}
+	b.line(Note{Does: "take its stdio", Hand: "< STDIN > STDOUT 2> STDERR"}, ops...)
+}
+
 // ownStdio lets the process reopen its stdio, /dev/stdout for example, though it isn't root.
 func (b *builder) ownStdio(p *specs.Process) {
 	for _, fd := range b.facts.OwnStdio {

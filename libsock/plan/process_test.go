@@ -163,6 +163,16 @@ func TestKeyringAndNames(t *testing.T) {
 	}
 }
 
+func TestStdio(t *testing.T) {
+	p := built(t, func(in *input) { in.opt.Stdio = true })
+	has(t, doing(t, p, "take its stdio"), "dup3(<stdin>, 0x0, 0x0)", "close(<stdin>)", "dup3(<stdout>, 0x1, 0x0)", "dup3(<stderr>, 0x2, 0x0)")
+	inOrder(t, p, "keep other processes out", "take its stdio", "let no mount out")
+	terminal := built(t, func(in *input) { in.opt.Stdio, in.opt.Console, in.spec.Process.Terminal = true, true, true })
+	if len(linesDoing(terminal, "take its stdio")) != 0 {
+		t.Error("a terminal is its stdio")
+	}
+}
+
 func TestBuildExec(t *testing.T) {
 	in := smallInput()
 	in.facts.Cgroup = legacy().Cgroup

@@ -14,6 +14,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -120,6 +121,14 @@ const (
 	oldPrefix = ",old-"
 )
 
+// temporaries tells the names apart that one process makes.
+var temporaries atomic.Uint32
+
+// temporary is the name of a directory that is about to be a container's, or was: it begins with our pid.
+func temporary(prefix, id string) string {
+	return fmt.Sprintf("%s%d-%d-%s", prefix, os.Getpid(), temporaries.Add(1), id)
+}
+
 // Create makes the directory of a new container, with s and the filter, if any, in it, and locks it. It appears with its
 // state or not at all. Errors: ErrExists.
 func Create(root string, s *State, filter *Filter) (*Dir, error) {
@@ -134,7 +143,7 @@ func Create(root string, s *State, filter *Filter) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
-	temp := filepath.Join(root, fmt.Sprintf("%s%d-%s", newPrefix, os.Getpid(), s.ID))
+	temp := filepath.Join(root, temporary(newPrefix, s.ID))
 	if err := unix.Mkdir(temp, 0o700); err != nil {
 		return nil, &fs.PathError{Op: "mkdir", Path: temp, Err: err}
 	}
@@ -297,7 +306,7 @@ func (d *Dir) write(name string, data []byte) error {
 // be neither there nor gone.
 func (d *Dir) Remove() error {
 	defer d.Unlock()
-	old := filepath.Join(filepath.Dir(d.Path), fmt.Sprintf("%s%d-%s", oldPrefix, os.Getpid(), filepath.Base(d.Path)))
+	old := filepath.Join(filepath.Dir(d.Path), temporary(oldPrefix, filepath.Base(d.Path)))
 	if err := os.Rename(d.Path, old); err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type Clone struct {
 	// PIDNamespace is a descriptor of the PID namespace that the child is born into, or -1. It can't be combined
 	// with CLONE_NEWPID.
 	PIDNamespace int
+	// Parent makes it a child of this process's parent, which then is the one that can wait for it (CLONE_PARENT).
+	Parent bool
 	// Cgroup is a directory of cgroup v2 that the child is born into (CLONE_INTO_CGROUP, Linux 5.7), or -1.
 	Cgroup int
 }
@@ -45,6 +47,10 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 		flags:      c.Flags | unix.CLONE_PIDFD,
 		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
 		exitSignal: uint64(unix.SIGCHLD),
+	}
+	if c.Parent {
+		args.flags |= unix.CLONE_PARENT
+		args.exitSignal = 0 // it is ours, clone3 insists
 	}
 	if c.Cgroup >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP

@@ -1,0 +1,49 @@
+package libsock
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/host"
+)
+
+// Stdio are the descriptors that a process gets as its 0, 1 and 2 in place of the caller's own. They stay the caller's to
+// close.
+type Stdio [3]int
+
+// keep gives h copies of them under the names that plans use. Without any (nil) the process inherits ours.
+func (s *Stdio) keep(h *host.Host) error {
+	if s == nil {
+		return nil
+	}
+	for i, name := range []string{"stdin", "stdout", "stderr"} {
+		fd, err := unix.FcntlInt(uintptr(s[i]), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("duplicate descriptor %d for %s: %w", s[i], name, err)
+		}
+		h.Keep(name, fd)
+	}
+	return nil
+}
+
+// foreign lists which of 0, 1 and 2 will not belong to uid and must be given to it, so that the container's user can open
+// them through /proc/self/fd: files, pipes and terminals, but not /dev/null, which is the host's for everyone. As in runc.
+func (s *Stdio) foreign(uid uint32) []int {
+	var fds []int
+	for fd := range 3 {
+		source := fd
+		if s != nil {
+			source = s[fd]
+		}
+		var st, null unix.Stat_t
+		if unix.Fstat(source, &st) != nil || st.Uid == uid {
+			continue
+		}
+		if unix.Stat("/dev/null", &null) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == null.Rdev {
+			continue
+		}
+		fds = append(fds, fd)
+	}
+	return fds
+}
