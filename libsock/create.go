@@ -72,6 +72,11 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 	if p.config.Linux != nil {
 		h.Resources = p.config.Linux.Resources
 	}
+	var err error
+	if p.pidfds, err = openPidfdSocket(o.PidfdSocket); err != nil {
+		return nil, nil, err
+	}
+	defer p.pidfds.close()
 	c := &Container{runtime: r, state: r.newState(p, o), console: -1}
 	dir, err := state.Create(r.Root, c.state, filterOf(p))
 	if err != nil {
@@ -185,6 +190,9 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 		if err := c.pauseForHooks(dir, p, child); err != nil {
 			return err
 		}
+	}
+	if err := p.pidfds.send(child, "standard"); err != nil {
+		return err
 	}
 	if err := child.send(1); err != nil {
 		return err

@@ -20,6 +20,7 @@ type ExecOptions struct {
 	Process       *specs.Process
 	Detach        bool
 	ConsoleSocket string
+	PidfdSocket   string
 	PidFile       string
 	PreserveFDs   int
 	IgnorePaused  bool
@@ -49,7 +50,12 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if o.Process.Terminal && !o.Detach {
 		o.beforeExec = func(_ *child, t *terminal) error { return t.prepare() }
 	}
-	child, terminal, err := c.startExec(o)
+	pidfds, err := openPidfdSocket(o.PidfdSocket)
+	if err != nil {
+		return 0, err
+	}
+	defer pidfds.close()
+	child, terminal, err := c.startExec(o, pidfds)
 	if err != nil {
 		return 0, err
 	}
@@ -76,7 +82,8 @@ type Process struct {
 
 // StartProcess runs a process in the container and returns when it has executed. record is called while it waits for that:
 // whoever is killed before record returns leaves a process that ends by itself. When record fails, or the start after it,
-// nothing is left of the process or its descriptors. Detach, ConsoleSocket and PidFile have no meaning here.
+// nothing is left of the process or its descriptors. Detach, ConsoleSocket, PidfdSocket and PidFile have no
+// meaning here.
 func (c *Container) StartProcess(o ExecOptions, record func(*Process) error) (*Process, error) {
 	o.Process, o.Detach, o.ConsoleSocket = c.complete(o.Process), false, ""
 	if err := spec.ValidateProcess(o.Process); err != nil {
@@ -98,7 +105,7 @@ func (c *Container) StartProcess(o ExecOptions, record func(*Process) error) (*P
 		}
 		return record(p)
 	}
-	child, terminal, err := c.startExec(o)
+	child, terminal, err := c.startExec(o, nil)
 	if err != nil {
 		p.close()
 		return nil, err
@@ -144,12 +151,15 @@ func (c *Container) complete(p *specs.Process) *specs.Process {
 }
 
 // startExec launches the process and waits until it has executed.
-func (c *Container) startExec(o ExecOptions) (*child, *terminal, error) {
+func (c *Container) startExec(o ExecOptions, pidfds *pidfdSocket) (*child, *terminal, error) {
 	child, terminal, opt, err := c.launchExec(o)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.untilExecuted(o, child, terminal, opt); err != nil {
+	if err = pidfds.send(child, "setns"); err == nil {
+		err = c.untilExecuted(o, child, terminal, opt)
+	}
+	if err != nil {
 		child.kill()
 		terminal.close()
 		return nil, nil, fmt.Errorf("unable to start container process: %w", err)

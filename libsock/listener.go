@@ -33,21 +33,8 @@ func (c *Container) passListener(child *child, preserveFDs int) error {
 		return fmt.Errorf("linux.seccomp.listenerPath: %w", err)
 	}
 	defer unix.Close(socket)
-	if err := unix.Sendmsg(socket, message, unix.UnixRights(listener), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := sendDescriptor(socket, string(message), listener); err != nil {
 		return fmt.Errorf("linux.seccomp.listenerPath: send the listener to %s: %w", c.state.Listener.Path, err)
 	}
 	return nil
-}
-
-// connectUnix connects to the socket at path.
-func connectUnix(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("socket: %w", err)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("connect to %s: %w", path, err)
-	}
-	return fd, nil
 }

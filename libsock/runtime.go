@@ -44,6 +44,7 @@ type CreateOptions struct {
 	ConsoleSocket string // AF_UNIX socket that takes the pty's master
 	KeepConsole   bool   // the pty's master stays with the Container instead
 	Stdio         *Stdio // nil: the process inherits the caller's
+	PidfdSocket   string // AF_UNIX socket that takes the process's pidfd
 	PidFile       string
 	NoPivot       bool
 	NoNewKeyring  bool
@@ -57,6 +58,7 @@ type prepared struct {
 	plan   *plan.Plan
 	opt    plan.Options
 	filter *plan.Filter // nil: none
+	pidfds *pidfdSocket
 	// beforeExec, if not nil, runs while a process without a gate waits to execute.
 	beforeExec func() error
 }

@@ -178,6 +178,7 @@ func createOptions(ctx *cli.Context) (libsock.CreateOptions, error) {
 		ID:            ctx.Args().First(),
 		Bundle:        bundle,
 		ConsoleSocket: ctx.String("console-socket"),
+		PidfdSocket:   ctx.String("pidfd-socket"),
 		PidFile:       pidFile,
 		NoPivot:       ctx.Bool("no-pivot"),
 		NoNewKeyring:  ctx.Bool("no-new-keyring"),

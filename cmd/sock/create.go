@@ -18,6 +18,7 @@ The ID must not be in use. It is made of letters, digits and the characters _+-.
 	Flags: []cli.Flag{
 		bundleFlag,
 		consoleSocketFlag,
+		pidfdSocketFlag,
 		pidFileFlag,
 		noPivotFlag,
 		noNewKeyringFlag,

@@ -26,6 +26,7 @@ Unless --detach is given, the command waits for the process and exits with its
 status. It exits with 255 if the process can't be executed.`,
 	Flags: []cli.Flag{
 		consoleSocketFlag,
+		pidfdSocketFlag,
 		&cli.StringFlag{Name: "cwd", Usage: "`DIR` in the container in which the process begins"},
 		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "add `NAME=VALUE` to the environment"},
 		&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the process a terminal", DisableDefaultText: true},
@@ -95,6 +96,7 @@ func execProcess(ctx *cli.Context) (int, error) {
 		Process:       process,
 		Detach:        ctx.Bool("detach"),
 		ConsoleSocket: ctx.String("console-socket"),
+		PidfdSocket:   ctx.String("pidfd-socket"),
 		PidFile:       pidFile,
 		PreserveFDs:   preserve,
 		IgnorePaused:  ctx.Bool("ignore-paused"),

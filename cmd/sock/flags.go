@@ -32,6 +32,10 @@ var (
 		Name:  "pid-file",
 		Usage: "write the process ID to `FILE`",
 	}
+	pidfdSocketFlag = &cli.StringFlag{
+		Name:  "pidfd-socket",
+		Usage: "`PATH` of an AF_UNIX socket that receives a pidfd of the process",
+	}
 	preserveFDsFlag = &cli.IntFlag{
 		Name:  "preserve-fds",
 		Usage: "pass `N` additional file descriptors to the process, from 3 on",

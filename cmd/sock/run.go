@@ -19,6 +19,7 @@ process, or with 128 and the signal's number.`,
 	Flags: []cli.Flag{
 		bundleFlag,
 		consoleSocketFlag,
+		pidfdSocketFlag,
 		detachFlag,
 		&cli.BoolFlag{Name: "keep", Usage: "don't delete the container when it has ended", DisableDefaultText: true},
 		pidFileFlag,

@@ -12,8 +12,8 @@ _sock_flags() {
 		valued=""
 		;;
 	create)
-		flags="--bundle -b --console-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --help -h"
-		valued="--bundle -b --console-socket --pid-file --preserve-fds"
+		flags="--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --help -h"
+		valued="--bundle -b --console-socket --pidfd-socket --pid-file --preserve-fds"
 		;;
 	delete)
 		flags="--force -f --help -h"
@@ -24,8 +24,8 @@ _sock_flags() {
 		valued="--interval"
 		;;
 	exec)
-		flags="--console-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h"
-		valued="--console-socket --cwd --env -e --user -u --additional-gids -g --process -p --pid-file --process-label --apparmor --cap -c --preserve-fds --cgroup"
+		flags="--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h"
+		valued="--console-socket --pidfd-socket --cwd --env -e --user -u --additional-gids -g --process -p --pid-file --process-label --apparmor --cap -c --preserve-fds --cgroup"
 		;;
 	kill)
 		flags="--all -a --help -h"
@@ -52,8 +52,8 @@ _sock_flags() {
 		valued=""
 		;;
 	run)
-		flags="--bundle -b --console-socket --detach -d --keep --pid-file --no-subreaper --no-pivot --no-new-keyring --preserve-fds --help -h"
-		valued="--bundle -b --console-socket --pid-file --preserve-fds"
+		flags="--bundle -b --console-socket --pidfd-socket --detach -d --keep --pid-file --no-subreaper --no-pivot --no-new-keyring --preserve-fds --help -h"
+		valued="--bundle -b --console-socket --pidfd-socket --pid-file --preserve-fds"
 		;;
 	spec)
 		flags="--bundle -b --rootless --help -h"
@@ -134,10 +134,12 @@ _sock() {
 	:--profile) _sock_words "standard lean" && return ;;
 	create:--bundle|create:-b) _sock_files -d && return ;;
 	create:--console-socket) _sock_files -f && return ;;
+	create:--pidfd-socket) _sock_files -f && return ;;
 	create:--pid-file) _sock_files -f && return ;;
 	create:--preserve-fds) return ;;
 	events:--interval) return ;;
 	exec:--console-socket) _sock_files -f && return ;;
+	exec:--pidfd-socket) _sock_files -f && return ;;
 	exec:--cwd) return ;;
 	exec:--env|exec:-e) return ;;
 	exec:--user|exec:-u) return ;;
@@ -153,6 +155,7 @@ _sock() {
 	ps:--format|ps:-f) _sock_words "table json" && return ;;
 	run:--bundle|run:-b) _sock_files -d && return ;;
 	run:--console-socket) _sock_files -f && return ;;
+	run:--pidfd-socket) _sock_files -f && return ;;
 	run:--pid-file) _sock_files -f && return ;;
 	run:--preserve-fds) return ;;
 	spec:--bundle|spec:-b) _sock_files -d && return ;;
