@@ -147,6 +147,12 @@ func (c *Container) complete(p *specs.Process) *specs.Process {
 	if full.ExecCPUAffinity == nil {
 		full.ExecCPUAffinity = own.ExecCPUAffinity
 	}
+	if full.ApparmorProfile == "" {
+		full.ApparmorProfile = own.ApparmorProfile
+	}
+	if full.SelinuxLabel == "" {
+		full.SelinuxLabel = own.SelinuxLabel
+	}
 	return &full
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/stub/nofile"
 	"github.com/sock-runtime/sock/spec"
@@ -28,6 +29,8 @@ func processFacts(p *specs.Process, home func(uid uint32) string) (plan.Facts, e
 	if plan.Variable(p.Env, "HOME") == "" {
 		facts.Home = home(p.User.UID)
 	}
+	facts.AppArmor = p.ApparmorProfile != "" && host.AppArmor()
+	facts.SELinux = p.SelinuxLabel != "" && host.SELinux()
 	if nofile.Known {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err == nil && now.Cur != nofile.Original.Soft {
@@ -119,6 +122,9 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 	facts.Resolved = resolveDestinations(config, o.Rootfs)
 	facts.Modes = tmpfsModes(config, o.Rootfs)
 	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
+	if config.Linux != nil && config.Linux.MountLabel != "" {
+		facts.SELinux = host.SELinux()
+	}
 	facts.Cgroup = cgroupFacts(group)
 	if o.NoPivot {
 		facts.ProcSys, err = procAndSysMounts(o.Rootfs)

@@ -42,6 +42,9 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 			return Field("linux.rootfsPropagation", "unknown propagation %q", name)
 		}
 	}
+	if err := checkMountLabel(l.MountLabel); err != nil {
+		return err
+	}
 	if p := l.Personality; p != nil {
 		if p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32 {
 			return Field("linux.personality.domain", "unknown domain %q", p.Domain)
@@ -51,6 +54,15 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 		}
 	}
 	return nil
+}
+
+// checkMountLabel refuses what is no value of a filesystem's option, fsconfig(2).
+func checkMountLabel(label string) error {
+	const at, maxLength = "linux.mountLabel", 255
+	if strings.Contains(label, `"`) {
+		return Field(at, "must not contain a quote")
+	}
+	return checkLabel(label, at, maxLength)
 }
 
 func checkNamespaces(namespaces []specs.LinuxNamespace) error {

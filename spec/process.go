@@ -39,6 +39,12 @@ func checkProcess(p *specs.Process) error {
 	if adj := p.OOMScoreAdj; adj != nil && (*adj < -1000 || *adj > 1000) {
 		return Field("process.oomScoreAdj", "%d is not between -1000 and 1000", *adj)
 	}
+	if err := checkLabel(p.ApparmorProfile, "process.apparmorProfile", maxAttribute-len("exec ")); err != nil {
+		return err
+	}
+	if err := checkLabel(p.SelinuxLabel, "process.selinuxLabel", maxAttribute); err != nil {
+		return err
+	}
 	if p.Scheduler != nil {
 		if err := checkScheduler(p.Scheduler); err != nil {
 			return err
@@ -50,6 +56,20 @@ func checkProcess(p *specs.Process) error {
 		}
 	}
 	return checkAffinity(p.ExecCPUAffinity)
+}
+
+// maxAttribute is what /proc/PID/attr/* takes in one write, in bytes: a page with a NUL.
+const maxAttribute = 4095
+
+// checkLabel refuses the name of a profile, or a label, that the kernel would cut off.
+func checkLabel(label, at string, limit int) error {
+	switch {
+	case len(label) > limit:
+		return Field(at, "longer than %d bytes", limit)
+	case strings.ContainsAny(label, "\x00\n"):
+		return Field(at, "must not contain NUL or a newline")
+	}
+	return nil
 }
 
 func checkEnv(env []string) error {

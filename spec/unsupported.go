@@ -20,12 +20,7 @@ func Unsupported(s *specs.Spec) []*FieldError {
 
 	const notYet = "not supported yet"
 	refuse(s.VM != nil, "vm", notYet)
-	if p := s.Process; p != nil {
-		refuse(p.ApparmorProfile != "", "process.apparmorProfile", notYet)
-		refuse(p.SelinuxLabel != "", "process.selinuxLabel", notYet)
-	}
 	if l := s.Linux; l != nil {
-		refuse(l.MountLabel != "", "linux.mountLabel", notYet)
 		refuse(l.IntelRdt != nil, "linux.intelRdt", notYet)
 		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
 		refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", notYet)

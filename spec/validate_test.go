@@ -103,6 +103,10 @@ func TestValidateFields(t *testing.T) {
 		{"unknown rlimit", func(s *specs.Spec) { s.Process.Rlimits[0].Type = "RLIMIT_X" }, `process.rlimits[0].type: unknown rlimit "RLIMIT_X"`},
 		{"duplicate rlimit", func(s *specs.Spec) { s.Process.Rlimits = append(s.Process.Rlimits, s.Process.Rlimits[0]) }, `process.rlimits[1].type: duplicate rlimit "RLIMIT_NOFILE"`},
 		{"soft above hard", func(s *specs.Spec) { s.Process.Rlimits[0].Soft = 2000 }, "process.rlimits[0].soft: 2000 is above the hard limit 1024"},
+		{"long profile", func(s *specs.Spec) { s.Process.ApparmorProfile = strings.Repeat("x", 4091) }, "process.apparmorProfile: longer than 4090 bytes"},
+		{"label of lines", func(s *specs.Spec) { s.Process.SelinuxLabel = "a\nb" }, "process.selinuxLabel: must not contain NUL or a newline"},
+		{"long mount label", func(s *specs.Spec) { s.Linux.MountLabel = strings.Repeat("x", 256) }, "linux.mountLabel: longer than 255 bytes"},
+		{"quoted mount label", func(s *specs.Spec) { s.Linux.MountLabel = `a"b` }, "linux.mountLabel: must not contain a quote"},
 		{"oomScoreAdj", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1001) }, "process.oomScoreAdj: -1001 is not between -1000 and 1000"},
 		{"unknown capability", func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, ""},
 
@@ -306,8 +310,8 @@ func TestValidateRoot(t *testing.T) {
 	if err := Validate(s, "/nonexistent"); err != nil {
 		t.Errorf("absolute: %v", err)
 	}
-	s.Linux.MountLabel = "m"
-	if err, want := Validate(s, bundle), "linux.mountLabel: not supported yet"; err == nil || err.Error() != want {
+	s.VM = &specs.VM{}
+	if err, want := Validate(s, bundle), "vm: not supported yet"; err == nil || err.Error() != want {
 		t.Errorf("unsupported: got %v, want %s", err, want)
 	}
 }
@@ -350,8 +354,8 @@ func TestValidateParts(t *testing.T) {
 	if err := ValidateProcess(p); err != nil {
 		t.Error(err)
 	}
-	p.ApparmorProfile = "x"
-	if err, want := ValidateProcess(p), "process.apparmorProfile: not supported yet"; err == nil || err.Error() != want {
+	p.ApparmorProfile = "x\n"
+	if err, want := ValidateProcess(p), "process.apparmorProfile: must not contain NUL or a newline"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	p.Args = nil
@@ -368,8 +372,7 @@ func TestUnsupported(t *testing.T) {
 	mapping := []specs.LinuxIDMapping{{Size: 1}}
 	s := valid()
 	s.Windows, s.Solaris, s.ZOS, s.FreeBSD, s.VM = &specs.Windows{}, &specs.Solaris{}, &specs.ZOS{}, &specs.FreeBSD{}, &specs.VM{}
-	s.Process.ApparmorProfile, s.Process.SelinuxLabel = "a", "s"
-	s.Linux.MountLabel, s.Linux.IntelRdt = "m", &specs.LinuxIntelRdt{}
+	s.Linux.IntelRdt = &specs.LinuxIntelRdt{}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
 	s.Linux.NetDevices, s.Linux.MemoryPolicy = map[string]specs.LinuxNetDevice{"eth0": {}}, &specs.LinuxMemoryPolicy{}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
@@ -380,9 +383,6 @@ func TestUnsupported(t *testing.T) {
 		"zos: not supported on Linux",
 		"freebsd: not supported on Linux",
 		"vm: not supported yet",
-		"process.apparmorProfile: not supported yet",
-		"process.selinuxLabel: not supported yet",
-		"linux.mountLabel: not supported yet",
 		"linux.intelRdt: not supported yet",
 		"linux.netDevices: not supported yet",
 		"linux.memoryPolicy: not supported yet",

@@ -66,6 +66,7 @@ packages() {
 	# gcc and libc6-dev are for the race detector.
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
 	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
+	missing apparmor_parser=apparmor secilc=secilc
 }
 
 # go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.

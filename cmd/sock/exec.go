@@ -35,8 +35,8 @@ status. It exits with 255 if the process can't be executed.`,
 		&cli.StringFlag{Name: "process", Aliases: []string{"p"}, Usage: "read the process from `FILE`, which is JSON"},
 		detachFlag,
 		pidFileFlag,
-		&cli.StringFlag{Name: "process-label", Usage: "SELinux `LABEL` of the process (not supported yet)"},
-		&cli.StringFlag{Name: "apparmor", Usage: "AppArmor `PROFILE` of the process (not supported yet)"},
+		&cli.StringFlag{Name: "process-label", Usage: "SELinux `LABEL` of the process"},
+		&cli.StringFlag{Name: "apparmor", Usage: "AppArmor `PROFILE` of the process"},
 		&cli.BoolFlag{
 			Name:               "no-new-privs",
 			Usage:              "keep the process from gaining privileges",
@@ -69,9 +69,6 @@ func execVerb(ctx *cli.Context) error {
 }
 
 func execProcess(ctx *cli.Context) (int, error) {
-	if err := notSupported(ctx, "process-label", "apparmor"); err != nil {
-		return 0, err
-	}
 	c, err := loadContainer(ctx)
 	if err != nil {
 		return 0, err
@@ -129,6 +126,12 @@ func applyExecFlags(ctx *cli.Context, p *specs.Process) error {
 	p.Terminal = ctx.Bool("tty") // never inherited
 	if ctx.IsSet("no-new-privs") {
 		p.NoNewPrivileges = ctx.Bool("no-new-privs")
+	}
+	if profile := ctx.String("apparmor"); profile != "" {
+		p.ApparmorProfile = profile
+	}
+	if label := ctx.String("process-label"); label != "" {
+		p.SelinuxLabel = label
 	}
 	addCapabilities(p, ctx.StringSlice("cap"))
 	return setUser(&p.User, ctx.String("user"), ctx.Int64Slice("additional-gids"))

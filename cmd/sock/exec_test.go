@@ -44,6 +44,9 @@ func TestExecFlags(t *testing.T) {
 		{"-t --user 5:6 --additional-gids 7 --additional-gids 8 c id", func(p *specs.Process) {
 			p.Args, p.User = []string{"id"}, specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{3, 7, 8}}
 		}},
+		{"-t --apparmor profile --process-label u:r:t c id", func(p *specs.Process) {
+			p.Args, p.ApparmorProfile, p.SelinuxLabel = []string{"id"}, "profile", "u:r:t"
+		}},
 		{"-t -c CAP_CHOWN -c CAP_FOWNER c id", func(p *specs.Process) {
 			added := []string{"CAP_CHOWN", "CAP_FOWNER"}
 			p.Args = []string{"id"}

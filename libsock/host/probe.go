@@ -320,15 +320,14 @@ func trySeccomp() error {
 
 func probeAppArmor() Check {
 	c := Check{"security", "apparmor", Warn, "not enabled: no process.apparmorProfile"}
-	if readWord("/sys/module/apparmor/parameters/enabled") == "Y" {
+	if AppArmor() {
 		c.Verdict, c.Detail = OK, "enabled"
 	}
 	return c
 }
 
 func probeSELinux() Check {
-	var st unix.Statfs_t
-	if unix.Statfs("/sys/fs/selinux", &st) == nil && st.Type == unix.SELINUX_MAGIC {
+	if SELinux() {
 		return Check{"security", "selinux", OK, "enabled"}
 	}
 	return Check{"security", "selinux", Warn, "not enabled: no process.selinuxLabel, no linux.mountLabel"}

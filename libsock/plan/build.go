@@ -20,6 +20,9 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 		config = &without
 	}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
+	if err := b.checkLSM(); err != nil {
+		return nil, err
+	}
 	b.decideFastPaths()
 	b.seal()
 	b.stdio()

@@ -25,6 +25,9 @@ func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join,
 		config.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
 	}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
+	if err := b.checkLSM(); err != nil {
+		return nil, err
+	}
 	b.seal()
 	b.stdio()
 	affinity := specs.CPUAffinity{}
@@ -127,6 +130,9 @@ const (
 // is a program of the image's, so it is held by everything that holds the container's process p; p is nil for others.
 func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, error) {
 	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, facts: facts, plan: &Plan{}}
+	if err := b.checkLSM(); err != nil {
+		return nil, err
+	}
 	b.seal()
 	b.line(Note{Does: "take the state as input"},
 		sys(unix.SYS_DUP3, stub.FD(FDHookInput), zero, zero),
@@ -140,6 +146,7 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 	}
 	b.join(join)
 	if p != nil {
+		b.confine(p)
 		b.noNewPrivileges(p)
 	}
 	b.line(Note{Does: "close what is not the hook's"}, b.keepOnly()...)

@@ -38,6 +38,7 @@ func (b *builder) mounts() error {
 			o.Set &^= unix.MOUNT_ATTR_RDONLY
 			o.SuperFlags = without(o.SuperFlags, "ro")
 		}
+		b.label(m, &o)
 		switch {
 		case o.Remount:
 			b.remount(from, m, o)
@@ -213,7 +214,7 @@ func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOption
 		b.classic(from, m, o)
 		return nil
 	}
-	act := NewMount{Out: from, Type: m.Type, Source: m.Source, Super: o.SuperFlags, Options: o.Data, Attrs: o.Set}
+	act := NewMount{Out: from, Type: m.Type, Source: m.Source, Super: o.SuperFlags, Options: unquoted(o.Data), Attrs: o.Set}
 	if act.Source == "" {
 		act.Source = m.Type // /proc/mounts must not show an empty field
 	}
@@ -255,7 +256,7 @@ const pageOfOptions = 4095
 // needsPage says whether an option is too long for fsconfig(2) but all of them fit mount(2): the lower directories of an
 // overlay. Options beyond that are split, which takes Linux 6.8 (see package host).
 func needsPage(options []string) bool {
-	long := slices.ContainsFunc(options, func(option string) bool {
+	long := slices.ContainsFunc(unquoted(options), func(option string) bool {
 		_, value, _ := strings.Cut(option, "=")
 		return len(value) > longestOption
 	})
@@ -311,7 +312,7 @@ const longestOption = 255
 
 // namespaced plans a file system that shows one of the container's namespaces, so that the child must make it.
 func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) error {
-	for _, option := range o.Data {
+	for _, option := range unquoted(o.Data) {
 		if key, value, _ := strings.Cut(option, "="); len(value) > longestOption {
 			return fmt.Errorf("%s.options: %s is longer than the %d bytes that fsconfig takes", from, key, longestOption)
 		}
@@ -328,6 +329,9 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) er
 	o.Set, o.Clear = 0, 0
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(stub.Value(slotM), a))
+	}
+	if m.Type == "mqueue" {
+		ops = append(ops, b.labelQueues()...)
 	}
 	if m.Type == "devpts" && inRoot(m.Destination) == "dev/pts" && b.opt.Console {
 		b.devpts = true
@@ -375,7 +379,7 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 		return nil
 	}
 	// Its attributes come last: once it is read-only, the directories can't be made any more.
-	tmpfs := NewMount{Out: from, Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}, After: attrs(o)}
+	tmpfs := NewMount{Out: from, Type: "tmpfs", Source: "tmpfs", Options: append([]string{"mode=755"}, unquoted(b.context())...), After: attrs(o)}
 	for _, c := range b.facts.Cgroup.Mounts {
 		tmpfs.Dirs = append(tmpfs.Dirs, c.Name)
 		for _, l := range c.Links {
@@ -465,7 +469,7 @@ func (b *builder) maskedPaths() {
 			then(into(slotNull, sys(unix.SYS_FCNTL, null, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))), "covered"),
 			at("directory", unless(then(clone(slotEmpty), "cover"), "", unix.EBADF)),
 		}
-		ops = append(ops, newFS(slotEmpty, "tmpfs", "tmpfs", []string{"ro"}, nil, unix.MOUNT_ATTR_RDONLY)...)
+		ops = append(ops, newFS(slotEmpty, "tmpfs", "tmpfs", []string{"ro"}, b.context(), unix.MOUNT_ATTR_RDONLY)...)
 		ops = append(ops,
 			then(moveMount(stub.Value(slotEmpty), target), "covered"),
 			at("cover", moveMount(cover, target)),

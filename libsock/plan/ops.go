@@ -137,7 +137,7 @@ func configure(fs stub.Arg, super, options []string) []stub.Instr {
 	for _, key := range super {
 		ops = append(ops, set(unix.FSCONFIG_SET_FLAG, stub.Text(key), zero))
 	}
-	for _, option := range options {
+	for _, option := range unquoted(options) {
 		if key, value, ok := strings.Cut(option, "="); ok {
 			ops = append(ops, set(unix.FSCONFIG_SET_STRING, stub.Text(key), stub.Text(value)))
 		} else {

@@ -94,6 +94,8 @@ type Facts struct {
 	// exist yet, and where that would be.
 	Resolved map[string]string
 	Kcore    bool // /proc/kcore exists
+	AppArmor bool // it is enabled; only needed where the config has a profile
+	SELinux  bool // it is enabled and has a policy; only needed where the config has a label
 	Cgroup   Cgroup
 	Filter   *Filter           // linux.seccomp, compiled
 	NOFILE   *Rlimit           // the caller's RLIMIT_NOFILE, where Go's runtime raised it

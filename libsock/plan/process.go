@@ -47,7 +47,7 @@ func (b *builder) sysctls() {
 // process sets everything that config.json says of the process but its arguments, in the order that leaves each step the
 // rights it needs.
 func (b *builder) process(p *specs.Process) error {
-	b.keyring()
+	b.keyring(p)
 	b.takeTerminal(p)
 	b.ownStdio(p)
 	b.chdir(p, true)
@@ -57,6 +57,7 @@ func (b *builder) process(p *specs.Process) error {
 			return err
 		}
 	}
+	b.confine(p)
 	b.noNewPrivileges(p)
 	b.line(Note{Does: "close what is not the process's"}, b.keepOnly()...)
 	b.seccomp(p, beforeCredentials)
@@ -104,10 +105,11 @@ func (b *builder) ownStdio(p *specs.Process) {
 }
 
 // keyring gives the container a session keyring of its own, keyrings(7); otherwise it would share the caller's keys.
-func (b *builder) keyring() {
+func (b *builder) keyring(p *specs.Process) {
 	if b.opt.NoKeyring {
 		return
 	}
+	b.labelKeyring(p)
 	// Whoever may search it already, and the same user: what a new session keyring allows, and searching.
 	const permissions = 0x3f1b0000
 	b.line(Note{Does: "join a new session keyring", Hand: "keyctl new_session"},

@@ -30,7 +30,7 @@ var notes = map[string]note{
 	"linux_cgroups_relative_network": {why: noNetwork},
 
 	"linux_mount_label": {
-		why:      "it wants linux.mountLabel; sock refuses labels by name until it can apply them, crun ignores them where the kernel has no SELinux",
+		why:      "it asks for linux.mountLabel where the kernel has no SELinux: sock refuses what would not be enforced, crun ignores it",
 		deviates: true,
 	},
 	"linux_process_apparmor_profile": {why: "the kernel has no AppArmor"},

@@ -116,9 +116,6 @@ func TestUnsupported(t *testing.T) {
 		field  string
 		change Change
 	}{
-		{"process.apparmorProfile", func(c *specs.Spec) { c.Process.ApparmorProfile = "profile" }},
-		{"process.selinuxLabel", func(c *specs.Spec) { c.Process.SelinuxLabel = "label" }},
-		{"linux.mountLabel", func(c *specs.Spec) { c.Linux.MountLabel = "label" }},
 		{"linux.intelRdt", func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }},
 		{"linux.netDevices", func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} }},
 		{"linux.memoryPolicy", func(c *specs.Spec) {

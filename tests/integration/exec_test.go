@@ -89,8 +89,6 @@ func TestExecProcessFile(t *testing.T) {
 
 	Must(t, os.WriteFile(file, []byte("{\n\"args\": [\"true\"],,\n}"), 0o644))
 	Equal(t, "exit status", s.Fails(nil, "exec", "-p", file, c.ID).Code, 255)
-	file = s.ProcessFile(&specs.Process{Args: []string{"true"}, Cwd: "/", ApparmorProfile: "some-profile"})
-	s.Fails(Said("apparmorProfile"), "exec", "--process", file, c.ID)
 }
 
 func TestExecDetach(t *testing.T) {

@@ -7,4 +7,8 @@ import (
 	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) {
+	status := Main(m)
+	unloadProfiles()
+	os.Exit(status)
+}

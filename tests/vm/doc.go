@@ -1,11 +1,12 @@
-// Package vm runs the project's tests in a virtual machine: on the oldest kernel that a supported Debian has, 6.1, and on
-// a host with nothing but cgroup v2. It has only tests.
+// Package vm runs the project's tests in virtual machines: on the oldest kernel that a supported Debian has, 6.1, on a
+// host with nothing but cgroup v2, with AppArmor; and those that are about SELinux in a second one that has it. It has
+// only tests.
 //
 //	go test ./tests/vm
 //
-// The machine is qemu without KVM, so that it runs everywhere; it needs no root and no network, except that kernel.sh
-// fetches Debian's cloud kernel once. Each test in the machine is a subtest here. SOCK_TEST_VM_RUN picks some of them, as
-// go test's -run would: go test's own sees their names only when they are over.
+// A machine is qemu without KVM, so that it runs everywhere; it needs no root and no network, except that kernel.sh
+// fetches Debian's cloud kernel once. Each test in a machine is a subtest here. SOCK_TEST_VM_RUN picks some of them, as
+// go test's -run would: go test's own sees their names only when they are over, but picks machines.
 //
 // It skips what -short skips: here everything takes twenty times as long as elsewhere. .cache/vm holds the kernel, until
 // make clean; all else is made anew each time.

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
@@ -13,9 +14,23 @@ import (
 	"time"
 )
 
-// packages are those whose tests run in the machine.
+// packages are those whose tests run in a machine.
 var packages = []string{
 	"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/integration",
+}
+
+// machine is one boot.
+type machine struct {
+	name     string
+	packages []string
+	pattern  string // of the tests that it is for; "": all
+	kernel   string // parameters
+}
+
+// machines differ in their security module: unless told otherwise, Debian's kernel has AppArmor.
+var machines = []machine{
+	{name: "apparmor", packages: packages},
+	{name: "selinux", packages: []string{"tests/integration"}, pattern: "SELinux", kernel: "security=selinux selinux=1 enforcing=1"},
 }
 
 const (
@@ -38,7 +53,9 @@ func TestVM(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the machine is an amd64")
 	}
-	for command, pkg := range map[string]string{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static"} {
+	for command, pkg := range map[string]string{
+		"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "apparmor_parser": "apparmor", "secilc": "secilc",
+	} {
 		if _, err := exec.LookPath(command); err != nil {
 			if os.Getenv("SOCK_TEST_STRICT") == "1" {
 				t.Fatalf("%s is missing: install %s", command, pkg)
@@ -53,11 +70,28 @@ func TestVM(t *testing.T) {
 	must(t, err)
 	must(t, pack(t, dir).writeTo(f))
 	must(t, f.Close())
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) { m.test(t, kernel, initramfs) })
+	}
+}
+
+// test boots the machine and reports what its tests said.
+func (m machine) test(t *testing.T, kernel, initramfs string) {
+	pattern := os.Getenv("SOCK_TEST_VM_RUN")
+	if m.pattern != "" {
+		if pattern != "" && !strings.Contains(pattern, m.pattern) {
+			t.Skipf("it is for %s alone", m.pattern)
+		}
+		pattern = m.pattern
+	}
+	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk")
 	must(t, os.WriteFile(disk, nil, 0o600))
 	must(t, os.Truncate(disk, 1<<30))
 
-	output, console := boot(t, kernel, initramfs, disk)
+	// What isn't the kernel's is in the environment of init.
+	parameters := fmt.Sprintf("%s packages=%s pattern=%s", m.kernel, strings.Join(m.packages, ","), pattern)
+	output, console := boot(t, kernel, initramfs, disk, parameters)
 	all, err := suites(output)
 	for _, s := range all {
 		tests, err := outcomes(s)
@@ -69,8 +103,8 @@ func TestVM(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("%v\nconsole:\n%s", err, tail(console))
-	} else if len(all) != len(packages) {
-		t.Errorf("%d packages were tested, not %d", len(all), len(packages))
+	} else if len(all) != len(m.packages) {
+		t.Errorf("%d packages were tested, not %d", len(all), len(m.packages))
 	}
 }
 
@@ -119,6 +153,7 @@ func pack(t *testing.T, dir string) *archive {
 		t.Fatalf("no modules in %s", kernelDir)
 	}
 
+	packPolicies(t, a, dir)
 	sock := filepath.Join(dir, "sock")
 	run(t, top, "go", "build", "-tags", tags, "-ldflags", "-s -w", "-o", sock, "./cmd/sock")
 	must(t, a.copy("bin/sock", sock))
@@ -132,9 +167,18 @@ func pack(t *testing.T, dir string) *archive {
 		}
 	}
 	must(t, a.copy("tests/spec/testdata", filepath.Join(top, "spec/testdata"))) // read by other packages' tests, too
-	a.file("tests/packages", 0o644, []byte(strings.Join(packages, "\n")+"\n"))
-	a.file("tests/pattern", 0o644, []byte(os.Getenv("SOCK_TEST_VM_RUN")))
 	return a
+}
+
+// packPolicies compiles the policies of the security modules' tests: what compiles them is not static.
+func packPolicies(t *testing.T, a *archive, dir string) {
+	t.Helper()
+	const features = "/usr/share/apparmor-features/features" // of a kernel that is older than the machine's
+	from, appArmor, selinux := filepath.Join(top, "tests/integration/testdata"), filepath.Join(dir, "apparmor"), filepath.Join(dir, "selinux")
+	run(t, ".", "apparmor_parser", "--skip-kernel-load", "--skip-cache", "--features-file", features, "--ofile", appArmor, from+"/apparmor.profiles")
+	must(t, a.copy("tests/apparmor", appArmor))
+	run(t, ".", "secilc", "--output", selinux, "--filecontext", os.DevNull, from+"/selinux.cil")
+	must(t, a.copy("tests/selinux", selinux))
 }
 
 // wanted tells whether init loads a module: it names them.
@@ -148,7 +192,7 @@ func wanted(module string) bool {
 }
 
 // boot runs the machine until it powers itself off; it returns what init and the kernel printed.
-func boot(t *testing.T, kernel, initramfs, disk string) (output, console string) {
+func boot(t *testing.T, kernel, initramfs, disk, parameters string) (output, console string) {
 	t.Helper()
 	outputFile, consoleFile := filepath.Join(filepath.Dir(disk), "output"), filepath.Join(filepath.Dir(disk), "console")
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -156,7 +200,7 @@ func boot(t *testing.T, kernel, initramfs, disk string) (output, console string)
 	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
 		"-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", "2", "-m", "1536", "-no-reboot",
 		"-kernel", kernel, "-initrd", initramfs,
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off",
+		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off "+parameters,
 		"-drive", "file="+disk+",format=raw,if=virtio,cache=unsafe",
 		"-serial", "file:"+consoleFile, "-serial", "file:"+outputFile)
 	start := time.Now()
