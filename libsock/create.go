@@ -129,7 +129,7 @@ func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 		Hooks: p.config.Hooks, Annotations: p.config.Annotations,
 	}
 	if p.config.Linux != nil {
-		s.Personality = p.config.Linux.Personality
+		s.Personality, s.MemoryPolicy = p.config.Linux.Personality, p.config.Linux.MemoryPolicy
 	}
 	if notifies(p.filter) {
 		s.Listener = &state.Listener{Path: p.config.Linux.Seccomp.ListenerPath, Metadata: p.config.Linux.Seccomp.ListenerMetadata}

@@ -238,7 +238,7 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 		terminal.close()
 		return nil, nil, opt, err
 	}
-	p, err := plan.BuildExec(o.Process, c.state.Personality, join, opt, facts)
+	p, err := plan.BuildExec(o.Process, join, opt, facts)
 	if err != nil {
 		h.Close()
 		terminal.close()
@@ -277,7 +277,9 @@ func (c *Container) untilExecuted(o ExecOptions, child *child, terminal *termina
 
 // execHost prepares the host side: descriptors of the container, its cgroup, and what the plan must know.
 func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*host.Host, plan.Join, plan.Facts, error) {
-	join := plan.Join{Flags: c.state.Namespaces, Root: c.state.Chroot}
+	join := plan.Join{
+		Flags: c.state.Namespaces, Root: c.state.Chroot, Personality: c.state.Personality, MemoryPolicy: c.state.MemoryPolicy,
+	}
 	h := &host.Host{}
 	fail := func(err error) (*host.Host, plan.Join, plan.Facts, error) {
 		h.Close()

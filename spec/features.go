@@ -32,7 +32,7 @@ func Features() *features.Features {
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
-			MemoryPolicy:    &features.MemoryPolicy{Modes: []string{}, Flags: []string{}},
+			MemoryPolicy:    memoryPolicy(),
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 		},
@@ -51,6 +51,17 @@ func supportedNamespaces() []string {
 		}
 	}
 	return names
+}
+
+func memoryPolicy() *features.MemoryPolicy {
+	f := &features.MemoryPolicy{}
+	for _, mode := range memoryPolicyModes {
+		f.Modes = append(f.Modes, string(mode))
+	}
+	for _, flag := range memoryPolicyFlags {
+		f.Flags = append(f.Flags, string(flag))
+	}
+	return f
 }
 
 // seccomp lists what package libsock/seccomp compiles; a test there compares the two.

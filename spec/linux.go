@@ -42,6 +42,11 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 			return Field("linux.rootfsPropagation", "unknown propagation %q", name)
 		}
 	}
+	if l.MemoryPolicy != nil {
+		if err := checkMemoryPolicy(l.MemoryPolicy); err != nil {
+			return err
+		}
+	}
 	if err := checkMountLabel(l.MountLabel); err != nil {
 		return err
 	}

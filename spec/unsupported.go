@@ -23,7 +23,6 @@ func Unsupported(s *specs.Spec) []*FieldError {
 	if l := s.Linux; l != nil {
 		refuse(l.IntelRdt != nil, "linux.intelRdt", notYet)
 		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
-		refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", notYet)
 	}
 	return found
 }

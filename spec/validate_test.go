@@ -53,6 +53,9 @@ func TestValidateFields(t *testing.T) {
 	scheduler := func(v specs.Scheduler) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Process.Scheduler = &v }
 	}
+	policy := func(m specs.LinuxMemoryPolicy) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.MemoryPolicy = &m }
+	}
 	hook := func(h specs.Hook) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true"}, h}} }
 	}
@@ -107,6 +110,13 @@ func TestValidateFields(t *testing.T) {
 		{"label of lines", func(s *specs.Spec) { s.Process.SelinuxLabel = "a\nb" }, "process.selinuxLabel: must not contain NUL or a newline"},
 		{"long mount label", func(s *specs.Spec) { s.Linux.MountLabel = strings.Repeat("x", 256) }, "linux.mountLabel: longer than 255 bytes"},
 		{"quoted mount label", func(s *specs.Spec) { s.Linux.MountLabel = `a"b` }, "linux.mountLabel: must not contain a quote"},
+		{"memory policy without mode", policy(specs.LinuxMemoryPolicy{Nodes: "0"}), "linux.memoryPolicy.mode: must be set"},
+		{"unknown memory policy", policy(specs.LinuxMemoryPolicy{Mode: "MPOL_BEST"}), `linux.memoryPolicy.mode: unknown mode "MPOL_BEST"`},
+		{"memory policy of nowhere", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolBind}), "linux.memoryPolicy.nodes: must be set for MPOL_BIND"},
+		{"memory policy with too much", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolLocal, Nodes: "0"}), "linux.memoryPolicy.nodes: MPOL_LOCAL takes no nodes"},
+		{"memory policy of words", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0-x"}), `linux.memoryPolicy.nodes: "0-x" in "0-x" is no node and no range of nodes`},
+		{"unknown flag of a memory policy", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolLocal, Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes, "MPOL_F_FUN"}}), `linux.memoryPolicy.flags[1]: unknown flag "MPOL_F_FUN"`},
+		{"contradicting flags of a memory policy", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes, specs.MpolFRelativeNodes}}), "linux.memoryPolicy.flags: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other"},
 		{"oomScoreAdj", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1001) }, "process.oomScoreAdj: -1001 is not between -1000 and 1000"},
 		{"unknown capability", func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, ""},
 
@@ -374,7 +384,7 @@ func TestUnsupported(t *testing.T) {
 	s.Windows, s.Solaris, s.ZOS, s.FreeBSD, s.VM = &specs.Windows{}, &specs.Solaris{}, &specs.ZOS{}, &specs.FreeBSD{}, &specs.VM{}
 	s.Linux.IntelRdt = &specs.LinuxIntelRdt{}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
-	s.Linux.NetDevices, s.Linux.MemoryPolicy = map[string]specs.LinuxNetDevice{"eth0": {}}, &specs.LinuxMemoryPolicy{}
+	s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
 	s.Mounts = []specs.Mount{{}, {UIDMappings: mapping, GIDMappings: mapping}}
 	want := []string{
@@ -385,7 +395,6 @@ func TestUnsupported(t *testing.T) {
 		"vm: not supported yet",
 		"linux.intelRdt: not supported yet",
 		"linux.netDevices: not supported yet",
-		"linux.memoryPolicy: not supported yet",
 	}
 	var got []string
 	for _, err := range Unsupported(s) {

@@ -15,12 +15,16 @@ import (
 type Join struct {
 	Flags int  // CLONE_NEW* of the namespaces that differ from the caller's
 	Root  bool // enter its root directory, too: where it is not that of its mount namespace
+
+	// linux.personality and linux.memoryPolicy are those of all of its processes.
+	Personality  *specs.LinuxPersonality
+	MemoryPolicy *specs.LinuxMemoryPolicy
 }
 
-// BuildExec plans a process that joins a container, with the descriptors "pidfd", "pidns" and "rootdir" of its init, and
-// the container's personality. Errors name the path in the process's JSON.
-func BuildExec(p *specs.Process, personality *specs.LinuxPersonality, join Join, opt Options, facts Facts) (*Plan, error) {
-	config := &specs.Spec{Process: p, Linux: &specs.Linux{Personality: personality}}
+// BuildExec plans a process that joins a container, with the descriptors "pidfd", "pidns" and "rootdir" of its init.
+// Errors name the path in the process's JSON.
+func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, error) {
+	config := &specs.Spec{Process: p, Linux: &specs.Linux{Personality: join.Personality, MemoryPolicy: join.MemoryPolicy}}
 	if join.Flags&unix.CLONE_NEWUSER != 0 {
 		config.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
 	}
@@ -99,12 +103,8 @@ func (b *builder) affinity(from, list string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}
-	mask := make([]uint64, len(set))
-	for i, word := range set {
-		mask[i] = uint64(word)
-	}
 	b.line(Note{From: from, Does: "run on CPUs " + list, Hand: "taskset -c " + list},
-		sys(unix.SYS_SCHED_SETAFFINITY, zero, stub.Int(8*len(mask)), words(mask...)))
+		sys(unix.SYS_SCHED_SETAFFINITY, zero, stub.Int(8*len(set)), setOf(set)))
 	return nil
 }
 

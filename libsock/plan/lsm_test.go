@@ -54,7 +54,7 @@ func TestConfines(t *testing.T) {
 func TestConfinesExecAndHooks(t *testing.T) {
 	in := smallInput()
 	confined(in)
-	exec, err := plan.BuildExec(in.spec.Process, nil, plan.Join{Flags: unix.CLONE_NEWNS}, in.opt, in.facts)
+	exec, err := plan.BuildExec(in.spec.Process, plan.Join{Flags: unix.CLONE_NEWNS}, in.opt, in.facts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestRefusesLabelsWithoutLSM(t *testing.T) {
 		if in.spec.Linux.MountLabel != "" {
 			continue
 		}
-		if _, err := plan.BuildExec(in.spec.Process, nil, plan.Join{}, in.opt, in.facts); err == nil || err.Error() != want {
+		if _, err := plan.BuildExec(in.spec.Process, plan.Join{}, in.opt, in.facts); err == nil || err.Error() != want {
 			t.Errorf("exec: got %v, want %s", err, want)
 		}
 		if _, err := plan.BuildHook(specs.Hook{Path: "/hook"}, plan.Join{}, in.spec.Process, in.facts); err == nil || err.Error() != want {

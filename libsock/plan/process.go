@@ -127,7 +127,7 @@ func (b *builder) oomScore(p *specs.Process) {
 		writeText(stub.Value(slotS), score), closeFD(stub.Value(slotS)))
 }
 
-// scheduling sets ioPriority, scheduler and personality, config.md "Linux Process".
+// scheduling sets ioPriority, scheduler, memoryPolicy and personality, config.md "Linux Process" and config-linux.md.
 func (b *builder) scheduling(p *specs.Process) error {
 	if io := p.IOPriority; io != nil {
 		classes := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
@@ -142,6 +142,9 @@ func (b *builder) scheduling(p *specs.Process) error {
 		}
 		b.line(Note{From: "process.scheduler", Does: fmt.Sprintf("set the scheduling policy to %s", s.Policy), Hand: "chrt"},
 			sys(unix.SYS_SCHED_SETATTR, zero, attr, zero))
+	}
+	if err := b.memoryPolicy(); err != nil {
+		return err
 	}
 	if d := b.spec.Linux.Personality; d != nil {
 		domain := map[specs.LinuxPersonalityDomain]int{specs.PerLinux: 0x0000, specs.PerLinux32: 0x0008}[d.Domain] // personality(2)

@@ -178,7 +178,7 @@ func TestBuildExec(t *testing.T) {
 	in.facts.Cgroup = legacy().Cgroup
 	in.spec.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "1,65"}
 	in.spec.Process.Terminal, in.opt.Console = true, true
-	p, err := plan.BuildExec(in.spec.Process, nil, plan.Join{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Root: true}, in.opt, in.facts)
+	p, err := plan.BuildExec(in.spec.Process, plan.Join{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Root: true}, in.opt, in.facts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestBuildExec(t *testing.T) {
 		t.Error("exec makes something that would have to be undone")
 	}
 	in.spec.Process.ExecCPUAffinity.Final = "x"
-	if _, err := plan.BuildExec(in.spec.Process, nil, plan.Join{}, in.opt, in.facts); err == nil || !strings.HasPrefix(err.Error(), "process.execCPUAffinity.final") {
+	if _, err := plan.BuildExec(in.spec.Process, plan.Join{}, in.opt, in.facts); err == nil || !strings.HasPrefix(err.Error(), "process.execCPUAffinity.final") {
 		t.Errorf("bad list: %v", err)
 	}
 }

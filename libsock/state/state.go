@@ -40,19 +40,20 @@ type State struct {
 	Created time.Time `json:"created"`
 	UID     int       `json:"uid,omitempty"` // who created it
 
-	Profile     string                  `json:"profile"`
-	FastPaths   []plan.FastPath         `json:"fastPaths,omitempty"`
-	Cgroup      *cgroup.Saved           `json:"cgroup,omitempty"`
-	Namespaces  int                     `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
-	OwnPIDs     bool                    `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
-	Chroot      bool                    `json:"chroot,omitempty"`     // its root is not that of its mount namespace
-	Unmount     []Mount                 `json:"unmount,omitempty"`    // what delete takes away from the host's mounts
-	NoKeyring   bool                    `json:"noKeyring,omitempty"`
-	Process     *specs.Process          `json:"process,omitempty"` // config.json's, which may have changed on disk since
-	Hooks       *specs.Hooks            `json:"hooks,omitempty"`
-	Annotations map[string]string       `json:"annotations,omitempty"`
-	Listener    *Listener               `json:"listener,omitempty"` // where seccomp listeners go
-	Personality *specs.LinuxPersonality `json:"personality,omitempty"`
+	Profile      string                   `json:"profile"`
+	FastPaths    []plan.FastPath          `json:"fastPaths,omitempty"`
+	Cgroup       *cgroup.Saved            `json:"cgroup,omitempty"`
+	Namespaces   int                      `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
+	OwnPIDs      bool                     `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
+	Chroot       bool                     `json:"chroot,omitempty"`     // its root is not that of its mount namespace
+	Unmount      []Mount                  `json:"unmount,omitempty"`    // what delete takes away from the host's mounts
+	NoKeyring    bool                     `json:"noKeyring,omitempty"`
+	Process      *specs.Process           `json:"process,omitempty"` // config.json's, which may have changed on disk since
+	Hooks        *specs.Hooks             `json:"hooks,omitempty"`
+	Annotations  map[string]string        `json:"annotations,omitempty"`
+	Listener     *Listener                `json:"listener,omitempty"` // where seccomp listeners go
+	Personality  *specs.LinuxPersonality  `json:"personality,omitempty"`
+	MemoryPolicy *specs.LinuxMemoryPolicy `json:"memoryPolicy,omitempty"`
 
 	Init `json:"-"`
 

@@ -118,9 +118,6 @@ func TestUnsupported(t *testing.T) {
 	}{
 		{"linux.intelRdt", func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }},
 		{"linux.netDevices", func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} }},
-		{"linux.memoryPolicy", func(c *specs.Spec) {
-			c.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0"}
-		}},
 		{"vm", func(c *specs.Spec) { c.VM = &specs.VM{} }},
 		{"windows", func(c *specs.Spec) { c.Windows = &specs.Windows{} }},
 	} {
