@@ -47,12 +47,15 @@ var reserved = map[string]string{
 	"github.com/urfave/cli/":            "cmd/",
 	"github.com/containerd/containerd/": "shim/",
 	"github.com/containerd/ttrpc":       "shim/",
+	"github.com/containerd/cgroups/":    "shim/",
+	"github.com/pelletier/go-toml/":     "shim/",
 	"google.golang.org/grpc":            "shim/",
 	"google.golang.org/protobuf/":       "shim/",
 }
 
-// unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for.
-var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals", "shim/reap"}
+// unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for, and what protoc
+// generates.
+var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals", "shim/reap", "shim/options"}
 
 // stubModules are all that the interpreter may import beside the standard library.
 var stubModules = []string{"golang.org/x/sys/unix"}
