@@ -299,7 +299,7 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	if !o.Process.Terminal {
-		facts.OwnStdio = o.Stdio.foreign(o.Process.User.UID)
+		facts.OwnStdio, _ = o.Stdio.sort(o.Process.User.UID)
 	}
 	return h, join, facts, nil
 }

@@ -130,7 +130,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 		facts.ProcSys, err = procAndSysMounts(o.Rootfs)
 	}
 	if !o.Console {
-		facts.OwnStdio = stdio.foreign(config.Process.User.UID)
+		facts.OwnStdio, facts.NullStdio = stdio.sort(config.Process.User.UID)
 	}
 	return facts, err
 }

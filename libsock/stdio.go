@@ -27,23 +27,23 @@ func (s *Stdio) keep(h *host.Host) error {
 	return nil
 }
 
-// foreign lists which of 0, 1 and 2 will not belong to uid and must be given to it, so that the container's user can open
-// them through /proc/self/fd: files, pipes and terminals, but not /dev/null, which is the host's for everyone. As in runc.
-func (s *Stdio) foreign(uid uint32) []int {
-	var fds []int
+// sort finds which of 0, 1 and 2 will not belong to uid and must be given to it, so that the container's user can open them
+// through /proc/self/fd: files, pipes and terminals; and which will be /dev/null, which is the host's for everyone. As in
+// runc.
+func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 	for fd := range 3 {
 		source := fd
 		if s != nil {
 			source = s[fd]
 		}
-		var st, null unix.Stat_t
-		if unix.Fstat(source, &st) != nil || st.Uid == uid {
-			continue
+		var st unix.Stat_t
+		switch {
+		case unix.Fstat(source, &st) != nil:
+		case st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3): // admin-guide/devices.txt
+			null = append(null, fd)
+		case st.Uid != uid:
+			foreign = append(foreign, fd)
 		}
-		if unix.Stat("/dev/null", &null) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == null.Rdev {
-			continue
-		}
-		fds = append(fds, fd)
 	}
-	return fds
+	return foreign, null
 }

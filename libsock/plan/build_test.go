@@ -405,6 +405,20 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+func TestNullStdio(t *testing.T) {
+	null := func(in *input) { in.facts.NullStdio = []int{0, 2} }
+	p := built(t, null)
+	has(t, doing(t, p, "take the container's /dev/null"), `openat($8, "null"`, "dup3($12, 0x0, 0x0)", "dup3($12, 0x2, 0x0)", "close($12)")
+	inOrder(t, p, "make device /dev/null", "take the container's /dev/null", "make it the root")
+	hosts := built(t, func(in *input) {
+		null(in)
+		withMount(specs.Mount{Destination: "/dev", Source: "/dev", Options: []string{"rbind"}})(in)
+	})
+	if n := len(linesDoing(hosts, "take the container's /dev/null")); n != 0 {
+		t.Error("takes /dev/null of a /dev that is not the container's")
+	}
+}
+
 func TestConsole(t *testing.T) {
 	p := built(t, func(in *input) {
 		withMount(specs.Mount{Destination: "/dev/pts", Type: "devpts"})(in)

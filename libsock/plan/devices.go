@@ -72,6 +72,25 @@ func (b *builder) devices() {
 		unless(sys(unix.SYS_UNLINKAT, dev, stub.Text("ptmx"), zero), "", unix.ENOENT, unix.EISDIR),
 		unless(sys(unix.SYS_UNLINKAT, dev, stub.Text("ptmx"), stub.Int(unix.AT_REMOVEDIR)), "", unix.ENOENT, unix.ENOTDIR),
 		sys(unix.SYS_SYMLINKAT, stub.Text("pts/ptmx"), dev, stub.Text("ptmx")))
+	b.ownNull()
+}
+
+// ownNull puts the container's /dev/null in place of the host's where that is stdio: root of the container could give it
+// another mode or owner through /proc/self/fd. In a user namespace it is the host's, which is nobody's there.
+func (b *builder) ownNull() {
+	if b.inUserNamespace() || len(b.facts.NullStdio) == 0 {
+		return
+	}
+	null := stub.Value(slotS)
+	const flags = unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_CLOEXEC
+	ops := []stub.Instr{
+		// An image without a /dev of its own may have something else there.
+		unless(into(slotS, sys(unix.SYS_OPENAT, stub.Value(slotDev), stub.Text("null"), stub.Int(flags), zero)), stub.End, unix.ELOOP, unix.EISDIR, unix.ENXIO, unix.EROFS),
+	}
+	for _, fd := range b.facts.NullStdio {
+		ops = append(ops, sys(unix.SYS_DUP3, null, stub.Int(fd), zero))
+	}
+	b.line(Note{Does: "take the container's /dev/null for stdio"}, append(ops, closeFD(null))...)
 }
 
 // device makes one node. One that the image has already is left as it is, as in runc.

@@ -92,16 +92,17 @@ type Facts struct {
 	Procfs  map[string]bool // bind sources that are on a procfs
 	// Resolved has the destinations, without their first slash, that lead through links of the image to what does not
 	// exist yet, and where that would be.
-	Resolved map[string]string
-	Kcore    bool // /proc/kcore exists
-	AppArmor bool // it is enabled; only needed where the config has a profile
-	SELinux  bool // it is enabled and has a policy; only needed where the config has a label
-	Cgroup   Cgroup
-	Filter   *Filter           // linux.seccomp, compiled
-	NOFILE   *Rlimit           // the caller's RLIMIT_NOFILE, where Go's runtime raised it
-	OwnStdio []int             // stdio descriptors that must be given to process.user.uid
-	Modes    map[string]uint32 // modes of the rootfs's directories that a tmpfs covers, by destination without its slash
-	ProcSys  []string          // mount points of procfs and sysfs on the host; only needed with NoPivot
+	Resolved  map[string]string
+	Kcore     bool // /proc/kcore exists
+	AppArmor  bool // it is enabled; only needed where the config has a profile
+	SELinux   bool // it is enabled and has a policy; only needed where the config has a label
+	Cgroup    Cgroup
+	Filter    *Filter           // linux.seccomp, compiled
+	NOFILE    *Rlimit           // the caller's RLIMIT_NOFILE, where Go's runtime raised it
+	OwnStdio  []int             // stdio descriptors that must be given to process.user.uid
+	NullStdio []int             // stdio descriptors that are the host's /dev/null
+	Modes     map[string]uint32 // modes of the rootfs's directories that a tmpfs covers, by destination without its slash
+	ProcSys   []string          // mount points of procfs and sysfs on the host; only needed with NoPivot
 }
 
 // Rlimit is a soft and a hard limit, getrlimit(2).

@@ -33,6 +33,20 @@ ptmx pts/ptmx
 1`))
 }
 
+// Through /proc/self/fd/0 root of a container could change the mode of the host's /dev/null for everyone.
+func TestStdioIsNotTheHostsNull(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	before := DeviceOwners(t)
+	const lines = `stat -L -c '%d:%i' /proc/self/fd/0 /dev/null | uniq | wc -l; chmod 600 /proc/self/fd/0; echo x >&0; stat -c %a /dev/null`
+	cmd := s.Command("run", "--bundle", s.Bundle(Script(lines)).Dir, s.NewID()) // its stdin is /dev/null
+	Equal(t, "output", s.Do(cmd).Stdout, "1\n600\n")
+	if after := DeviceOwners(t); after != before {
+		t.Errorf("the host's devices are\n%swere\n%s", after, before)
+		Must(t, os.Chmod("/dev/null", 0o666))
+	}
+}
+
 func TestDevices(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
