@@ -387,6 +387,7 @@ func TestDevices(t *testing.T) {
 			{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
 			{Path: "/fifo", Type: "p"},
 			{Path: "/dev/disk", Type: "b", Major: 8, Minor: 1},
+			{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2},
 		}
 	})
 	has(t, doing(t, p, "make device /dev/null"), fmt.Sprintf(`mknodat($8, "null", %#x, 0x103)`, unix.S_IFCHR|0o640), `fchownat($8, "null", 0x7, 0x0`)
@@ -398,6 +399,9 @@ func TestDevices(t *testing.T) {
 	}
 	for _, link := range []string{"fd", "stdin", "stdout", "stderr", "core", "ptmx"} {
 		has(t, strings.Join(linesDoing(p, "link /dev/"+link)[0], "\n"), "symlinkat(", `"`+link+`"`)
+	}
+	if n := len(linesDoing(p, "make device /dev/ptmx")); n != 0 {
+		t.Error("/dev/ptmx is made, and is a link")
 	}
 	host := built(t, withMount(specs.Mount{Destination: "/dev", Source: "/dev", Options: []string{"rbind"}}))
 	if n := len(linesDoing(host, "make device")); n != 0 {

@@ -58,7 +58,9 @@ func (b *builder) devices() {
 		}
 	}
 	for i, d := range b.spec.Linux.Devices {
-		b.device(fmt.Sprintf("linux.devices[%d]", i), d)
+		if path.Clean(d.Path) != "/dev/ptmx" { // that is a link, whatever the host has (podman run --privileged lists it)
+			b.device(fmt.Sprintf("linux.devices[%d]", i), d)
+		}
 	}
 	links := defaultLinks
 	if b.facts.Kcore {
