@@ -296,6 +296,43 @@ func TestDetachedMounts(t *testing.T) {
 	}
 }
 
+// What tmpcopyup copies is what the destination shows, which the rootfs may not be.
+func TestCopyUpOnMounts(t *testing.T) {
+	up := specs.Mount{Destination: "/run", Type: "tmpfs", Options: []string{"tmpcopyup"}}
+	for _, c := range []struct {
+		name    string
+		on      []specs.Mount
+		copies  string
+		refused string
+	}{
+		{"nothing", nil, "run/lock", ""},
+		{"a copy of the rootfs", []specs.Mount{up}, "run/lock", ""},
+		{"an empty tmpfs", []specs.Mount{{Destination: "/run", Type: "tmpfs"}}, "", ""},
+		{"a copy on an empty tmpfs", []specs.Mount{{Destination: "/", Type: "tmpfs"}, up}, "", ""},
+		{"a neighbour", []specs.Mount{{Destination: "/runs", Type: "tmpfs"}}, "run/lock", ""},
+		{"a volume", []specs.Mount{{Destination: "/run", Source: "/v", Options: []string{"bind"}}, up}, "", "on the mount at /run, "},
+		{"a copy that was changed", []specs.Mount{up, {Destination: "/run", Options: []string{"remount", "ro"}}}, "run/lock", ""},
+	} {
+		in := smallInput()
+		in.spec.Mounts = append(c.on, specs.Mount{Destination: "/run/lock", Type: "tmpfs", Options: []string{"size=1m", "tmpcopyup"}})
+		p, err := plan.Build(in.spec, in.opt, in.facts)
+		if c.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("on %s: %v", c.name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("on %s: %v", c.name, err)
+			continue
+		}
+		made := actions[plan.NewMount](p)
+		if last := made[len(made)-1]; last.CopyUp != c.copies || last.ModeOf != c.copies {
+			t.Errorf("on %s: copies %q with the mode of %q, want %q", c.name, last.CopyUp, last.ModeOf, c.copies)
+		}
+	}
+}
+
 // A read-only tmpfs takes its mount points and devices first.
 func TestReadonlyTmpfsLocksLate(t *testing.T) {
 	p := built(t, func(in *input) {

@@ -221,14 +221,15 @@ func (b *builder) detached(from string, i int, m specs.Mount, o spec.MountOption
 	o.Set, o.Clear = 0, 0
 	act.After = attrs(o)
 	if m.Type == "tmpfs" {
-		if !b.underMount(i) && !hasOption(o.Data, "mode") {
+		on, copied := b.below(i)
+		if copied && !hasOption(o.Data, "mode") {
 			act.ModeOf = inRoot(m.Destination)
 		}
-		if o.TmpCopyUp {
-			if b.underMount(i) {
-				return fmt.Errorf("%s.options: tmpcopyup of %s, which is on another mount, is not supported", from, m.Destination)
-			}
+		switch {
+		case o.TmpCopyUp && copied:
 			act.CopyUp = inRoot(m.Destination)
+		case o.TmpCopyUp && on.Type != "tmpfs":
+			return fmt.Errorf("%s.options: tmpcopyup of %s, which is on the mount at %s, is not supported", from, m.Destination, on.Destination)
 		}
 	}
 	mount := stub.Value(slotM)
@@ -290,15 +291,20 @@ func hasOption(options []string, key string) bool {
 	return false
 }
 
-// underMount says whether mount i's destination lies on an earlier mount, so that the rootfs doesn't show what is there.
-func (b *builder) underMount(i int) bool {
+// below looks for what mount i's destination lies on: an earlier mount, or the rootfs. It is as good as the rootfs where
+// the mounts between are copies of it (tmpcopyup); any other tmpfs has nothing to show there.
+func (b *builder) below(i int) (on specs.Mount, rootfs bool) {
 	destination := inRoot(b.spec.Mounts[i].Destination)
-	for _, earlier := range b.spec.Mounts[:i] {
-		if strings.HasPrefix(destination+"/", inRoot(earlier.Destination)+"/") {
-			return true
+	for _, earlier := range slices.Backward(b.spec.Mounts[:i]) {
+		if at := inRoot(earlier.Destination); at != "." && !strings.HasPrefix(destination+"/", at+"/") {
+			continue
+		}
+		// All options have been parsed once before.
+		if o, _ := spec.ParseMountOptions(earlier.Type, earlier.Options); !o.Remount && !(earlier.Type == "tmpfs" && o.TmpCopyUp) {
+			return earlier, false
 		}
 	}
-	return false
+	return specs.Mount{}, true
 }
 
 // namespacedTypes are the file systems that belong to a namespace of their maker's: PID, IPC, cgroup, or network.

@@ -213,6 +213,19 @@ func TestTmpCopyUp(t *testing.T) {
 	Equal(t, "file of the image", ReadFile(filepath.Join(image, "a")), "a\n")
 }
 
+// Podman's --systemd has /run and /run/lock so.
+func TestTmpCopyUpOnAnother(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	up := func(destination string) Change { return MountAt(destination, "tmpfs", "tmpfs", "tmpcopyup") }
+	b := s.Bundle(Script("cat /run/a /run/lock/b; stat -c %a /run/lock; ls /mnt/sub"), up("/run"), up("/run/lock"), MountAt("/mnt", "tmpfs", "tmpfs"), up("/mnt/sub"))
+	WriteFile(t, filepath.Join(b.Rootfs, "run/a"), "a\n", 0o644)
+	WriteFile(t, filepath.Join(b.Rootfs, "run/lock/b"), "b\n", 0o644)
+	Must(t, os.Chmod(filepath.Join(b.Rootfs, "run/lock"), 0o710))
+	WriteFile(t, filepath.Join(b.Rootfs, "mnt/sub/hidden"), "", 0o644)
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "a\nb\n710\n")
+}
+
 func TestTmpCopyUpOfLinkOutside(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
