@@ -153,7 +153,11 @@ func (c *child) adopt(l *specs.Linux) error {
 	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it (a reaper may be quicker, but numbers take long to come round)
 		return fmt.Errorf("open init process: %w", err)
 	}
-	if err := host.WriteMappings(c.pid, l.UIDMappings, l.GIDMappings); err != nil {
+	mappings := host.WriteMappings
+	if slices.ContainsFunc(l.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace && ns.Path != "" }) {
+		mappings = host.CheckMappings
+	}
+	if err := mappings(c.pid, l.UIDMappings, l.GIDMappings); err != nil {
 		return err
 	}
 	return c.send(1)

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -59,21 +60,52 @@ func userNamespace(uids, gids []specs.LinuxIDMapping) (int, error) {
 	return unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-// WriteMappings gives the user namespace of process pid its mappings, user_namespaces(7). One that config.json joins by
-// path has them, so an empty list is left out.
+// mapFiles are the files of /proc/PID that hold a user namespace's mappings, user_namespaces(7).
+var mapFiles = []string{"uid_map", "gid_map"}
+
+func mapError(file string, err error) error {
+	return fmt.Errorf("linux.%sMappings: %w", strings.TrimSuffix(file, "_map"), err)
+}
+
+// WriteMappings gives the new user namespace of process pid its mappings; an empty list is left out.
 func WriteMappings(pid int, uids, gids []specs.LinuxIDMapping) error {
-	for _, m := range []struct {
-		file, from string
-		list       []specs.LinuxIDMapping
-	}{{"uid_map", "linux.uidMappings", uids}, {"gid_map", "linux.gidMappings", gids}} {
-		if len(m.list) == 0 {
+	for i, list := range [][]specs.LinuxIDMapping{uids, gids} {
+		if len(list) == 0 {
 			continue
 		}
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(mapText(m.list)), 0); err != nil {
-			return fmt.Errorf("%s: %w", m.from, err)
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, mapFiles[i]), []byte(mapText(list)), 0); err != nil {
+			return mapError(mapFiles[i], err)
 		}
 	}
 	return nil
+}
+
+// CheckMappings is WriteMappings where process pid joined a user namespace, which has its mappings: what config.json says
+// of them must be true. Podman says it.
+func CheckMappings(pid int, uids, gids []specs.LinuxIDMapping) error {
+	for i, list := range [][]specs.LinuxIDMapping{uids, gids} {
+		if len(list) == 0 {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, mapFiles[i]))
+		if err != nil {
+			return mapError(mapFiles[i], err)
+		}
+		if has := mapLines(string(text)); !slices.Equal(has, mapLines(mapText(list))) {
+			return mapError(mapFiles[i], fmt.Errorf("the user namespace that is joined has others: %s", strings.Join(has, ", ")))
+		}
+	}
+	return nil
+}
+
+// mapLines are the lines of a mapping, in an order that the kernel may have changed, with single blanks.
+func mapLines(text string) []string {
+	var list []string
+	for line := range strings.Lines(text) {
+		list = append(list, strings.Join(strings.Fields(line), " "))
+	}
+	slices.Sort(list)
+	return list
 }
 
 // mapText is the format of uid_map, user_namespaces(7).

@@ -51,9 +51,6 @@ func (b *builder) enterUserNamespace() error {
 	if !b.hasNew(specs.MountNamespace) {
 		return fmt.Errorf("linux.namespaces: a user namespace is not supported without a new mount namespace")
 	}
-	if b.plan.Clone.PID != "" {
-		return fmt.Errorf("linux.namespaces: a user namespace is not supported yet with a PID namespace by path")
-	}
 	var dirs, files []string
 	for _, s := range b.staged {
 		if s.file {
@@ -81,6 +78,12 @@ func (b *builder) enterUserNamespace() error {
 	flags := b.plan.Clone.Flags & unix.CLONE_NEWPID
 	others := b.plan.Clone.Flags &^ unix.CLONE_NEWPID
 	b.plan.Clone.Flags = unix.CLONE_NEWNS
+	if pid := b.plan.Clone.PID; pid != "" {
+		// It is for the second clone, and takes the host's rights. What that clone returns is still the host's number.
+		b.plan.Clone.PID = ""
+		b.line(Note{From: "linux.namespaces", Does: "have init born in the PID namespace"},
+			sys(unix.SYS_SETNS, stub.FD(pid), stub.Int(unix.CLONE_NEWPID)), closeFD(stub.FD(pid)))
+	}
 	if b.hasNew(specs.UserNamespace) {
 		flags |= unix.CLONE_NEWUSER
 	} else {

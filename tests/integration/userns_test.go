@@ -62,17 +62,69 @@ func TestUserNamespaceLocksMounts(t *testing.T) {
 	}
 }
 
+// joining has a container's process join another's namespaces, a user namespace among them.
+func joining(c *Container, kinds ...specs.LinuxNamespaceType) Change {
+	files := map[specs.LinuxNamespaceType]string{
+		specs.UserNamespace: "user", specs.PIDNamespace: "pid", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts",
+	}
+	pid := c.Pid()
+	return func(config *specs.Spec) {
+		config.Hostname = "" // would be set in the other's namespace, too
+		for _, kind := range kinds {
+			WithNamespace(kind, fmt.Sprintf("/proc/%d/ns/%s", pid, files[kind]))(config)
+		}
+	}
+}
+
 func TestJoinUserNamespace(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
-	first := s.CreateIn(s.UserBundle(Privileged))
-	path := func(kind string) string { return fmt.Sprintf("/proc/%d/ns/%s", first.Pid(), kind) }
-	b := s.UserBundle(Privileged, func(c *specs.Spec) { c.Linux.CgroupsPath += "-second" },
-		WithNamespace(specs.UserNamespace, path("user")), WithNamespace(specs.NetworkNamespace, path("net")),
-		func(c *specs.Spec) { c.Linux.UIDMappings, c.Linux.GIDMappings = nil, nil })
-	second := s.CreateIn(b)
+	first := s.CreateIn(s.UserBundle(Privileged, Args("sleep", "1000")))
+	s.OK("start", first.ID)
+	unmapped := func(c *specs.Spec) { c.Linux.UIDMappings, c.Linux.GIDMappings = nil, nil }
+	all := joining(first, specs.UserNamespace, specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace)
+	for _, test := range []struct {
+		name   string
+		change []Change
+		joined []string
+	}{
+		{"user and network", []Change{joining(first, specs.UserNamespace, specs.NetworkNamespace), unmapped}, []string{"user", "net"}},
+		{"with its mappings in config.json", []Change{joining(first, specs.UserNamespace)}, []string{"user"}}, // podman run --userns container:X
+		{"all of a pod", []Change{all}, []string{"user", "pid", "net", "ipc", "uts"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			second := s.CreateIn(s.UserBundle(append([]Change{Privileged, func(c *specs.Spec) { c.Linux.CgroupsPath += "-second" }}, test.change...)...))
+			s.OK("start", second.ID)
+			for _, kind := range test.joined {
+				Equal(t, kind+" namespace", second.Namespace(kind), first.Namespace(kind))
+			}
+			Equal(t, "exec", second.Inside("id -u; readlink /proc/self/ns/pid"), "0\n"+second.Namespace("pid"))
+			s.OK("kill", second.ID, "KILL")
+			second.WantStatus("stopped")
+			s.OK("delete", second.ID)
+			first.WantStatus("running")
+		})
+	}
+	s.Fails(Said("linux.uidMappings: the user namespace that is joined has others: 0 100000 65536"), "run", "--bundle",
+		s.UserBundle(joining(first, specs.UserNamespace), func(c *specs.Spec) {
+			c.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: HostRoot, Size: 1000}}
+			c.Linux.CgroupsPath += "-third"
+		}).Dir, "other")
+}
+
+// A new user namespace with another's PID namespace, which is the host's to join.
+func TestNewUserNamespaceInPIDNamespace(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	first := s.Running()
+	second := s.CreateIn(s.UserBundle(joining(first, specs.PIDNamespace), func(c *specs.Spec) {
+		c.Linux.CgroupsPath += "-second"
+		// A procfs of that PID namespace is not for this user namespace to mount; Podman does this, too.
+		c.Mounts[0] = specs.Mount{Destination: "/proc", Type: "bind", Source: "/proc", Options: []string{"rbind"}}
+	}))
 	s.OK("start", second.ID)
-	Equal(t, "user namespace", second.Namespace("user"), first.Namespace("user"))
-	Equal(t, "network namespace", second.Namespace("net"), first.Namespace("net"))
-	Equal(t, "exec", second.Inside("id -u"), "0")
+	Equal(t, "PID namespace", second.Namespace("pid"), first.Namespace("pid"))
+	Equal(t, "processes that the first one sees", first.Inside("ps -o comm | grep -c sleep"), "2")
+	s.OK("kill", second.ID, "KILL")
+	second.WantStatus("stopped")
 }
