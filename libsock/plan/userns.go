@@ -97,6 +97,7 @@ func (b *builder) enterUserNamespace() error {
 		sys(unix.SYS_EXIT_GROUP, zero),
 		at("init", readByte(report)))
 	b.line(Note{From: "linux.uidMappings", Does: "become root of the user namespace"},
+		sys(unix.SYS_SETSID), // the session was the other child's
 		sys(unix.SYS_SETRESGID, zero, zero, zero),
 		sys(unix.SYS_SETRESUID, zero, zero, zero),
 		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero))

@@ -44,6 +44,19 @@ func TestUserNamespaceLife(t *testing.T) {
 	s.OK("delete", c.ID)
 }
 
+func TestUserNamespaceTerminal(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	con := s.Console()
+	box := s.CreateIn(s.UserBundle(WithTerminal, Script("trap 'echo interrupted; exit 0' INT; sleep 1000 & tty; echo ready > /dev/tty; while :; do wait; done")), "--console-socket", con.Path)
+	con.Receive()
+	s.OK("start", box.ID)
+	con.WaitFor("ready")
+	con.Write("\x03") // it is the controlling terminal
+	con.WaitFor("interrupted")
+	box.WantStatus("stopped")
+}
+
 // TestUserNamespaceLocksMounts plays the container's root that wants to write what the host gave read-only.
 func TestUserNamespaceLocksMounts(t *testing.T) {
 	t.Parallel()
