@@ -198,16 +198,7 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 		return err
 	}
 	if p.opt.Gate || p.opt.Pause {
-		record, err := child.await()
-		if err != nil {
-			return c.died(child, err)
-		}
-		if record.Event != stub.Ready {
-			return fmt.Errorf("unexpected record %#x from the child", record.Event)
-		}
-	}
-	if notifies(p.filter) {
-		if err := c.passListener(child, preserve); err != nil {
+		if err := c.ready(child, preserve); err != nil {
 			return err
 		}
 	}
@@ -218,6 +209,25 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 	}
 	// The socket closes when the child executes, or has nothing left to do but to read its gate.
 	return c.executed(child)
+}
+
+// ready waits until the child has everything set up, and on the way passes its seccomp listener on, without which it
+// might not get there.
+func (c *Container) ready(child *child, preserve int) error {
+	record, err := child.await()
+	if err == nil && record.Event == stub.Listening {
+		if err := c.passListener(child, preserve); err != nil {
+			return err
+		}
+		record, err = child.await()
+	}
+	if err != nil {
+		return c.died(child, err)
+	}
+	if record.Event != stub.Ready {
+		return fmt.Errorf("unexpected record %#x from the child", record.Event)
+	}
+	return nil
 }
 
 func (c *Container) record(dir *state.Dir, init state.Init) error {
@@ -343,12 +353,12 @@ func (c *Container) start() error {
 	if err := c.runStartHooks(pidfd); err != nil {
 		return errors.Join(err, c.stop())
 	}
-	return openGate(dir.Path)
+	return openGate(dir.Path, c.state.Process.Args[0])
 }
 
 // openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,
-// the process has executed or failed, and in the second case left a record.
-func openGate(dir string) error {
+// the process has executed or failed, and in the second case left a record. name is what it executes.
+func openGate(dir, name string) error {
 	gate := filepath.Join(dir, plan.GateFile)
 	used := filepath.Join(dir, plan.GateUsed)
 	fd, err := unix.Open(gate, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -383,5 +393,5 @@ func openGate(dir string) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("exec the container's process: %w", record.Errno)
+	return fmt.Errorf("exec %s: %w", name, record.Errno)
 }

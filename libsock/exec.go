@@ -244,6 +244,7 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 		terminal.close()
 		return nil, nil, opt, err
 	}
+	c.runtime.logPlan(p)
 	child, err := c.runtime.launch(p, h, o.PreserveFDs)
 	if err != nil {
 		terminal.close()
@@ -255,16 +256,11 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 // passed on.
 func (c *Container) untilExecuted(o ExecOptions, child *child, terminal *terminal, opt plan.Options) error {
 	if opt.Pause {
-		if _, err := child.await(); err != nil {
-			return c.died(child, err)
+		if err := c.ready(child, opt.PreserveFDs); err != nil {
+			return err
 		}
 		if o.beforeExec != nil {
 			if err := o.beforeExec(child, terminal); err != nil {
-				return err
-			}
-		}
-		if c.state.Listener != nil {
-			if err := c.passListener(child, opt.PreserveFDs); err != nil {
 				return err
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/sock-runtime/sock/libsock/plan"
 )
 
-// passListener fetches the seccomp listener of a child that waits with its filter loaded, and sends it to the agent at
+// passListener fetches the seccomp listener of a child that has just loaded its filter, and sends it to the agent at
 // linux.seccomp.listenerPath with the container's state, config-linux.md "The Container Process State".
 func (c *Container) passListener(child *child, preserveFDs int) error {
 	listener, err := unix.PidfdGetfd(child.pidfd, plan.ListenerFD(preserveFDs), 0)

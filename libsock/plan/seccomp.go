@@ -24,7 +24,7 @@ type moment int
 
 const (
 	beforeCredentials moment = iota // without no_new_privs that takes CAP_SYS_ADMIN, seccomp(2)
-	beforeWait                      // with a listener: the parent fetches it while the child waits
+	beforeWait                      // with a listener, so that it is with the agent before the container is created
 	beforeExec                      // otherwise, so that it filters nothing of ours but execve
 )
 
@@ -45,6 +45,9 @@ func (b *builder) seccomp(p *specs.Process, now moment) {
 	if f == nil || b.filterMoment(p) != now {
 		return
 	}
-	b.line(Note{From: "linux.seccomp", Does: fmt.Sprintf("load the seccomp filter, %d instructions", len(f.Program)/8)},
-		sys(unix.SYS_SECCOMP, stub.Int(unix.SECCOMP_SET_MODE_FILTER), stub.Int(f.Flags), stub.Filter(f.Program)))
+	ops := []stub.Instr{sys(unix.SYS_SECCOMP, stub.Int(unix.SECCOMP_SET_MODE_FILTER), stub.Int(f.Flags), stub.Filter(f.Program))}
+	if f.Notify { // at once: from here on any other call than write may wait for the agent, who needs the listener
+		ops = append(ops, writeRecord(stub.Value(slotReport), stub.Listening))
+	}
+	b.line(Note{From: "linux.seccomp", Does: fmt.Sprintf("load the seccomp filter, %d instructions", len(f.Program)/8)}, ops...)
 }

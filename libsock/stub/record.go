@@ -19,13 +19,14 @@ type Record struct {
 
 // Events that are not failures.
 const (
-	Ready  uint32 = 0xffffffff // everything is set up; the child waits for the start byte or executes
-	Paused uint32 = 0xfffffffe // mounts are made, hooks may run; the child waits for a byte
-	Cloned uint32 = 0xfffffffd // the child has made another one, whose process ID is in the place of the errno, and ends
+	Ready     uint32 = 0xffffffff // everything is set up; the child waits for the start byte or executes
+	Paused    uint32 = 0xfffffffe // mounts are made, hooks may run; the child waits for a byte
+	Cloned    uint32 = 0xfffffffd // the child has made another one, whose process ID is in the place of the errno, and ends
+	Listening uint32 = 0xfffffffc // a seccomp filter with a listener is loaded; the child goes on, as far as the agent lets it
 )
 
 // Failed says whether r reports an instruction that failed.
-func (r Record) Failed() bool { return r.Event < Cloned }
+func (r Record) Failed() bool { return r.Event < Listening }
 
 // Encode gives r's bytes on the wire.
 func (r Record) Encode() []byte {
