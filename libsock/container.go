@@ -197,7 +197,8 @@ func (c *Container) Process() *specs.Process {
 	return &p
 }
 
-// Kill sends sig to the init process, or with all to every process of the container. Errors: ErrNotRunning.
+// Kill sends sig to the init process, or with all to every process of the container. SIGKILL to a container without a
+// PID namespace of its own is for all of them, since they would outlive init, and perhaps have. Errors: ErrNotRunning.
 func (c *Container) Kill(sig unix.Signal, all bool) error {
 	if all {
 		group, err := c.group()
@@ -207,6 +208,9 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 		return group.Signal(sig)
 	}
 	pidfd, err := c.openInit()
+	if err == ErrNotRunning && sig == unix.SIGKILL && c.state.Pid > 0 && !c.state.OwnPIDs {
+		return c.killOrphans()
+	}
 	if err != nil {
 		return err
 	}
@@ -230,6 +234,18 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 		}
 	}
 	return nil
+}
+
+// killOrphans kills what is left of a container whose init has ended. Errors: ErrNotRunning, nothing is.
+func (c *Container) killOrphans() error {
+	group, err := c.group()
+	if err != nil {
+		return err
+	}
+	if pids, err := group.Pids(true); err != nil || len(pids) == 0 {
+		return ErrNotRunning
+	}
+	return group.Signal(unix.SIGKILL)
 }
 
 // Pids lists the container's processes.

@@ -353,12 +353,18 @@ func (c *Container) start() error {
 	if err := c.runStartHooks(pidfd); err != nil {
 		return errors.Join(err, c.stop())
 	}
-	return openGate(dir.Path, c.state.Process.Args[0])
+	if err := openGate(dir.Path); err != nil {
+		return err
+	}
+	if err := executeError(dir.Path, c.state.Process.Args[0]); err != nil {
+		return errors.Join(err, c.stop()) // it ends by itself; wait for that
+	}
+	return nil
 }
 
 // openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,
-// the process has executed or failed, and in the second case left a record. name is what it executes.
-func openGate(dir, name string) error {
+// the process has executed or failed.
+func openGate(dir string) error {
 	gate := filepath.Join(dir, plan.GateFile)
 	used := filepath.Join(dir, plan.GateUsed)
 	fd, err := unix.Open(gate, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -385,6 +391,11 @@ func openGate(dir, name string) error {
 			return fmt.Errorf("wait for the container's process: %w", err)
 		}
 	}
+	return nil
+}
+
+// executeError reads the record that a process leaves behind that could not execute name.
+func executeError(dir, name string) error {
 	data, err := os.ReadFile(filepath.Join(dir, plan.ErrorFile))
 	if err != nil || len(data) == 0 {
 		return nil

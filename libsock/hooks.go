@@ -86,7 +86,7 @@ func (c *Container) runPoststopHooks() {
 func (c *Container) runHooks(name string, hooks []specs.Hook, join plan.Join, pidfd int, status string, p *specs.Process) error {
 	for i, hook := range hooks {
 		if err := c.runHook(hook, join, pidfd, status, p); err != nil {
-			return fmt.Errorf("error running hook #%d of hooks.%s: %w", i, name, err)
+			return fmt.Errorf("error running %s hook #%d: %w", name, i, err)
 		}
 	}
 	return nil

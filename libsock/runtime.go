@@ -6,10 +6,12 @@
 package libsock
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -100,6 +102,7 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	if !filepath.IsAbs(rootfs) {
 		rootfs = filepath.Join(o.Bundle, rootfs)
 	}
+	stripRootfs(config.Mounts, rootfs)
 	p := &prepared{config: config}
 	linux := config.Linux
 	if linux == nil {
@@ -122,8 +125,32 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	}
 	p.filter = facts.Filter
 	p.opt.Pause = !gate && (hasStartHooks(config.Hooks) || notifies(p.filter) || config.Process.Terminal)
-	p.plan, err = plan.Build(config, p.opt, facts)
-	return p, err
+	if p.plan, err = plan.Build(config, p.opt, facts); err != nil {
+		return nil, err
+	}
+	r.logPlan(p.plan)
+	return p, nil
+}
+
+// logPlan tells a debug log everything that is going to happen: what happened, if no error follows.
+func (r *Runtime) logPlan(p *plan.Plan) {
+	if !r.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	var text strings.Builder
+	_ = p.Print(&text) // a Builder takes everything
+	for line := range strings.Lines(text.String()) {
+		r.Log.Debug("plan: " + strings.TrimSuffix(line, "\n"))
+	}
+}
+
+// stripRootfs takes a destination below the rootfs's own path on the host as one in the container, as runc does.
+func stripRootfs(mounts []specs.Mount, rootfs string) {
+	for i := range mounts {
+		if inside, ok := strings.CutPrefix(filepath.Clean(mounts[i].Destination), filepath.Clean(rootfs)+"/"); ok && rootfs != "/" {
+			mounts[i].Destination = "/" + inside
+		}
+	}
 }
 
 // profile decides between the config's annotation and the runtime's default. Lean's substitutions are not there yet, so

@@ -34,7 +34,6 @@ func rootful(unified bool) *specs.Spec {
 				Bounding:  caps(),
 				Effective: caps(),
 				Permitted: caps(),
-				Ambient:   caps(),
 			},
 			Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1024, Soft: 1024}},
 			NoNewPrivileges: true,

@@ -75,7 +75,20 @@ func Warnings(s *specs.Spec) []string {
 			}
 		}
 	}
+	for i, name := range caps.Ambient {
+		if n, ok := CapabilityNumber(name); ok && !(hasCapability(caps.Permitted, n) && hasCapability(caps.Inheritable, n)) {
+			warnings = append(warnings, fmt.Sprintf("%s: can't raise ambient capability %s: it is not both permitted and inheritable",
+				element("process.capabilities.ambient", i), name))
+		}
+	}
 	return warnings
+}
+
+func hasCapability(names []string, number uint) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		n, ok := CapabilityNumber(name)
+		return ok && n == number
+	})
 }
 
 // checker holds what several checks need.

@@ -418,6 +418,7 @@ func TestWarnings(t *testing.T) {
 	want := []string{
 		"mounts[1].destination: relative paths are deprecated, using /dev",
 		`process.capabilities.ambient[1]: ignoring unknown capability "CAP_X"`,
+		"process.capabilities.ambient[0]: can't raise ambient capability cap_kill: it is not both permitted and inheritable",
 	}
 	if got := Warnings(s); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
@@ -442,7 +443,7 @@ func TestEngineConfigs(t *testing.T) {
 	}
 }
 
-// Both of them as runc 1.1.5 writes them, but for ociVersion.
+// Both of them as runc 1.5.2 writes them, but for its --version.
 func TestDefault(t *testing.T) {
 	rootless := rootful(false)
 	makeRootless(rootless, 0, 0)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -12,7 +13,6 @@ var checkpointCommand = &cli.Command{
 	ArgsUsage:       "<container-id>",
 	Description:     "This command always fails.",
 	SkipFlagParsing: true,
-	HideHelp:        true,
 	Action:          refuse,
 }
 
@@ -22,11 +22,13 @@ var restoreCommand = &cli.Command{
 	ArgsUsage:       "<container-id>",
 	Description:     "This command always fails.",
 	SkipFlagParsing: true,
-	HideHelp:        true,
 	Action:          refuse,
 }
 
-// refuse answers a verb of runc that sock doesn't have, whatever its flags.
+// refuse answers a verb of runc that sock doesn't have, whatever its flags but --help.
 func refuse(ctx *cli.Context) error {
+	if slices.ContainsFunc(ctx.Args().Slice(), func(arg string) bool { return arg == "-h" || arg == "--help" }) {
+		return cli.ShowSubcommandHelp(ctx)
+	}
 	return fmt.Errorf("sock %s is not supported yet", ctx.Command.Name)
 }

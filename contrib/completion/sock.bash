@@ -8,7 +8,7 @@ _sock_flags() {
 		valued="--log --log-format --root --rootless --profile"
 		;;
 	checkpoint)
-		flags=""
+		flags="--help -h"
 		valued=""
 		;;
 	create)
@@ -44,7 +44,7 @@ _sock_flags() {
 		valued="--format -f"
 		;;
 	restore)
-		flags=""
+		flags="--help -h"
 		valued=""
 		;;
 	resume)

@@ -256,7 +256,7 @@ func (d *dir) checkUnused() error {
 	}
 	for _, f := range []struct{ name, frozen string }{{"cgroup.freeze", "1"}, {"freezer.self_freezing", "1"}} {
 		if v, err := readTrimmed(d.path, f.name); err == nil && v == f.frozen {
-			return fmt.Errorf("container's cgroup is unexpectedly frozen: %s", d.path)
+			return fmt.Errorf("container's cgroup unexpectedly frozen: %s", d.path)
 		}
 	}
 	return nil

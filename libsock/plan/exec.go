@@ -157,11 +157,14 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 	} else {
 		b.line(Note{Does: "set the usual umask"}, sys(unix.SYS_UMASK, stub.Int(0o022)))
 	}
-	args := h.Args
+	args, env := h.Args, h.Env
 	if len(args) == 0 {
 		args = []string{h.Path}
 	}
+	if env == nil && p != nil {
+		env = p.Env // as runc; the hook is a program of the image's and may need its PATH
+	}
 	b.plan.Child = append(b.plan.Child, b.late...)
-	b.line(Note{From: "path", Does: "exec " + h.Path}, sys(unix.SYS_EXECVE, stub.Text(h.Path), stub.Vector(args), stub.Vector(h.Env)))
+	b.line(Note{From: "path", Does: "exec " + h.Path}, sys(unix.SYS_EXECVE, stub.Text(h.Path), stub.Vector(args), stub.Vector(env)))
 	return b.plan, nil
 }

@@ -465,7 +465,12 @@ func (b *builder) maskedPaths() {
 	clone := func(s stub.Slot) stub.Instr {
 		return into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(s), empty, stub.Int(cloneFlags)))
 	}
+	masked := map[string]bool{}
 	for i, name := range b.spec.Linux.MaskedPaths {
+		if masked[path.Clean(name)] {
+			continue
+		}
+		masked[path.Clean(name)] = true
 		ops := []stub.Instr{
 			unless(lookup(slotT, inRoot(name), 0), stub.End, unix.ENOENT),
 			// Is it a directory? "." is looked up in one only.

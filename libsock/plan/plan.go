@@ -39,6 +39,8 @@ type Step struct {
 type Line struct {
 	Note
 	Ops []stub.Instr `json:"-"`
+	// Act is what errors call the line where clients know it by another name, runc's, than its Note gives it.
+	Act string `json:"-"`
 	// Says replaces an errno's usual text where clients match another: runc's.
 	Says map[unix.Errno]string `json:"-"`
 }

@@ -155,7 +155,10 @@ func (l Line) Explains(errno unix.Errno) string {
 	if text, ok := l.Says[errno]; ok {
 		return text
 	}
-	if l.From == "" {
+	switch {
+	case l.Act != "":
+		return fmt.Sprintf("%s: %s", l.Act, errno)
+	case l.From == "":
 		return fmt.Sprintf("%s: %s", l.Does, errno)
 	}
 	return fmt.Sprintf("%s: %s: %s", l.From, l.Does, errno)

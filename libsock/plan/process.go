@@ -371,6 +371,7 @@ func (b *builder) execute(p *specs.Process) {
 		ops = append(ops, in)
 	}
 	b.line(Note{From: "process.args", Does: fmt.Sprintf("exec %q", p.Args), Hand: "exec " + strings.Join(p.Args, " ")}, ops...)
+	b.plan.Child[len(b.plan.Child)-1].Act = "exec " + p.Args[0]
 }
 
 // environment is env with HOME where it has none; of a variable given twice the last stays, as in runc.

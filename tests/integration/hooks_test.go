@@ -111,6 +111,18 @@ func TestHookArguments(t *testing.T) {
 	Equal(t, "arguments and environment", ReadFile(out), "one two words\nA=1\nB=2\n")
 }
 
+// A startContainer hook without an environment has the process's, one with an empty one has none.
+func TestHookInheritsEnvironment(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	process := func(c *specs.Spec) { c.Process.Env = []string{"PATH=/bin", "OF=process"} }
+	say := []string{"sh", "-c", "echo ${OF-nothing}; exit 1"}
+	for want, env := range map[string][]string{"process": nil, "nothing": {"PATH=/bin"}} {
+		b := s.Bundle(process, AddHook("startContainer", specs.Hook{Path: "/bin/sh", Args: say, Env: env}))
+		s.Fails(Said("exit status 1: "+want), "run", "--bundle", b.Dir, s.NewID())
+	}
+}
+
 func TestHooksInOrder(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
@@ -197,7 +209,7 @@ func TestFailingHook(t *testing.T) {
 				return
 			}
 			Equal(t, "create succeeded", started, i >= 3)
-			if r.Code == 0 || !strings.Contains(r.Stderr, kind) || !strings.Contains(r.Stderr, "12") || !strings.Contains(r.Stderr, "the reason") {
+			if r.Code == 0 || !strings.Contains(r.Stderr, "error running "+kind+" hook #1: /bin/sh: exit status") || !strings.Contains(r.Stderr, "12") || !strings.Contains(r.Stderr, "the reason") {
 				t.Error(r)
 			}
 			if state := s.Sock("state", name); state.Code == 0 {

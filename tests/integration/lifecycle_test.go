@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	. "github.com/sock-runtime/sock/tests/sandbox"
 )
@@ -322,6 +324,30 @@ func TestKillAll(t *testing.T) {
 	c.WantStatus("stopped")
 	s.OK("delete", c.ID)
 	s.CheckNothingLeft()
+}
+
+// Init is gone, and what it left is killed all the same.
+func TestKillOrphans(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	c := s.Running(WithoutNamespace(specs.PIDNamespace), Script("sleep 1001 & echo $!; exec sleep 1002"))
+	var orphan int
+	Eventually(t, "the orphan's number", func() (err error) {
+		orphan, err = strconv.Atoi(strings.TrimSpace(ReadFile(c.Stdout)))
+		return err
+	})
+	Must(t, unix.Kill(c.Pid(), unix.SIGKILL))
+	c.WantStatus("stopped")
+	s.Fails(Said("container not running"), "kill", c.ID, "TERM")
+	s.OK("kill", c.ID, "KILL")
+	Eventually(t, "end of the orphan", func() error {
+		if Alive(orphan) {
+			return fmt.Errorf("%d lives", orphan)
+		}
+		return nil
+	})
+	s.Fails(Said("container not running"), "kill", c.ID, "KILL")
+	s.OK("delete", c.ID)
 }
 
 func TestDeleteKillsTheRest(t *testing.T) {

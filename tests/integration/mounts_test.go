@@ -402,6 +402,15 @@ func TestRemount(t *testing.T) {
 	}
 }
 
+// A destination below the rootfs's own path is one in the container, as in runc.
+func TestDestinationBelowRootfs(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	b := s.Bundle(Script("cat /mnt/file"))
+	s.Configure(b, Script("cat /mnt/file"), BindAt(b.Rootfs+"/mnt", s.HostDir()))
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "host\n")
+}
+
 func TestMountsInOrder(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
@@ -509,7 +518,7 @@ func TestMaskedAndReadonlyPaths(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
 	b := s.Bundle(Writable, func(c *specs.Spec) {
-		c.Linux.MaskedPaths = []string{"/secret/file", "/secret/dir", "/secret/missing"}
+		c.Linux.MaskedPaths = []string{"/secret/file", "/secret/dir", "/secret/missing", "/secret/file", "/secret/dir/"}
 		c.Linux.ReadonlyPaths = []string{"/ro", "/ro-missing", "/rofile", "/proc/sys"}
 	}, Script(`
 		cat /secret/file; ls /secret/dir; ls -e /secret/missing 2>/dev/null
@@ -517,13 +526,13 @@ func TestMaskedAndReadonlyPaths(t *testing.T) {
 		stat -c %t:%T /secret/file
 		touch /ro/x 2>/dev/null && echo readonly dir is writable
 		echo x 2>/dev/null >/rofile && echo readonly file is writable
-		cat /ro/file; touch /free && echo free`), Privileged)
+		cat /ro/file; touch /free && echo free; grep -c /secret /proc/self/mountinfo`), Privileged)
 	WriteFile(t, filepath.Join(b.Rootfs, "secret/file"), "secret\n", 0o644)
 	WriteFile(t, filepath.Join(b.Rootfs, "secret/dir/file"), "secret\n", 0o644)
 	WriteFile(t, filepath.Join(b.Rootfs, "ro/file"), "visible\n", 0o644)
 	WriteFile(t, filepath.Join(b.Rootfs, "rofile"), "visible\n", 0o644)
 	r := s.Sock("run", "--bundle", b.Dir, s.NewID())
-	Equal(t, "output", r.Stdout, "1:3\nvisible\nfree\n")
+	Equal(t, "output", r.Stdout, "1:3\nvisible\nfree\n2\n")
 	Equal(t, "image file", ReadFile(filepath.Join(b.Rootfs, "secret/file")), "secret\n")
 	if _, err := os.Stat(filepath.Join(b.Rootfs, "secret/missing")); err == nil {
 		t.Error("a missing masked path was made")

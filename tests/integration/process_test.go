@@ -121,8 +121,11 @@ func TestScriptWithInterpreter(t *testing.T) {
 	// What only execve can find out is an error all the same, at the latest of start.
 	b = s.Bundle(Args("broken"))
 	WriteFile(t, filepath.Join(b.Rootfs, "bin/broken"), "#!/no/interpreter\n", 0o755)
-	s.Fails(Said("no such file or directory"), "run", "--bundle", b.Dir, "broken")
+	s.Fails(Said("exec broken: no such file or directory"), "run", "--bundle", b.Dir, "broken")
 	s.CheckNothingLeft()
+	c := s.CreateIn(b)
+	s.Fails(Said("exec broken: no such file or directory"), "start", c.ID)
+	s.OK("delete", c.ID)
 	b = s.Bundle(Args("garbage"))
 	WriteFile(t, filepath.Join(b.Rootfs, "bin/garbage"), "\x00\x01\x02\x03", 0o755)
 	s.Fails(Said("exec format error"), "run", "--bundle", b.Dir, "garbage")

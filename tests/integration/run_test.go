@@ -157,3 +157,19 @@ func TestLog(t *testing.T) {
 	}
 	s.Fails(nil, "--log-format", "xml", "list")
 }
+
+// With --debug the log has the whole plan, for exec, too.
+func TestDebugLog(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	log := filepath.Join(s.Dir, "log")
+	box := s.CreateIn(s.Bundle())
+	s.OK("--debug", "--log", log, "exec", box.ID, "true")
+	s.OK("delete", "--force", box.ID)
+	s.OK("--debug", "--log", log, "run", "--detach", "--bundle", s.Bundle().Dir, s.NewID())
+	for _, text := range []string{"plan: host   make the cgroup", "plan: clone  clone the child", `plan: child  exec [\"sleep\" \"1000\"]`, `plan: child  exec [\"true\"]`} {
+		if !strings.Contains(ReadFile(log), text) {
+			t.Errorf("no %q in the log:\n%s", text, ReadFile(log))
+		}
+	}
+}
