@@ -14,6 +14,9 @@ import (
 // Delete removes a container that has stopped; with force it is killed first. The poststop hooks run last; their errors
 // are warnings, runtime.md "Lifecycle" step 13.
 func (c *Container) Delete(force bool) error {
+	if force {
+		c.killInit() // a command that waits for it, a create whose seccomp agent is silent for one, has the lock until then
+	}
 	dir, status, err := c.lock()
 	if err != nil {
 		return err
@@ -34,6 +37,14 @@ func (c *Container) Delete(force bool) error {
 	}
 	c.runPoststopHooks()
 	return nil
+}
+
+// killInit kills the init process, if there is one, without the lock.
+func (c *Container) killInit() {
+	if pidfd, err := c.openInit(); err == nil {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		_ = unix.Close(pidfd)
+	}
 }
 
 // stopTimeout is how long killed processes get to end.

@@ -170,6 +170,39 @@ func TestSeccompNotify(t *testing.T) {
 	}
 }
 
+// An agent that is silent stops create, which holds the container's lock; delete --force ends both.
+func TestSeccompSilentAgent(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	path := filepath.Join(s.Dir, "agent")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	Must(t, err)
+	defer listener.Close()
+	b := s.Bundle(withSeccomp(specs.LinuxSyscall{Names: []string{"setresuid"}, Action: specs.ActNotify}), func(c *specs.Spec) {
+		c.Process.NoNewPrivileges = false
+		c.Linux.Seccomp.ListenerPath = path
+	})
+	id := s.NewID()
+	create := s.Command("create", "--bundle", b.Dir, id)
+	s.Start(create)
+	conn, err := listener.AcceptUnix()
+	Must(t, err)
+	defer conn.Close()
+	text, oob := make([]byte, 1<<16), make([]byte, unix.CmsgSpace(4))
+	_, oobn, _, _, err := conn.ReadMsgUnix(text, oob)
+	Must(t, err)
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	Must(t, err)
+	fds, err := unix.ParseUnixRights(&messages[0])
+	Must(t, err)
+	defer unix.Close(fds[0])
+	s.OK("delete", "--force", id)
+	if r := s.Finish(create); r.Code == 0 {
+		t.Errorf("succeeded: %v", r)
+	}
+	s.CheckNothingLeft()
+}
+
 // An agent that isn't there makes create fail, and nothing is left.
 func TestSeccompWithoutAgent(t *testing.T) {
 	t.Parallel()
