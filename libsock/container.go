@@ -290,8 +290,8 @@ func (c *Container) Resume() error {
 	return group.Thaw()
 }
 
-// Update changes the limits that r gives and leaves the others.
-func (c *Container) Update(r *specs.LinuxResources) error {
+// Update changes the limits that r gives, and the lines of the class of service's schemata, and leaves the others.
+func (c *Container) Update(r *specs.LinuxResources, schemata ...string) error {
 	dir, status, err := c.lock()
 	if err != nil {
 		return err
@@ -304,16 +304,31 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	return group.UpdateSet(r)
+	if len(schemata) > 0 && c.state.Resctrl == nil {
+		return errors.New("updating a non-existent Intel RDT configuration is not supported") // runc's words
+	}
+	if err := group.UpdateSet(r); err != nil || len(schemata) == 0 {
+		return err
+	}
+	return c.state.Resctrl.Set(schemata...)
 }
 
-// Stats reads the cgroup's counters.
+// Stats reads the cgroup's counters and those of the class of service.
 func (c *Container) Stats() (*cgroup.Stats, error) {
 	group, err := c.group()
 	if err != nil {
 		return nil, err
 	}
-	return group.Stats()
+	stats, err := group.Stats()
+	if err != nil || c.state.Resctrl == nil {
+		return stats, err
+	}
+	rdt, err := c.state.Resctrl.Stats()
+	if err != nil {
+		return nil, err
+	}
+	stats.IntelRdt = *rdt
+	return stats, nil
 }
 
 // NotifyOOM sends on the channel whenever the kernel kills a process of the container for want of memory. The channel is

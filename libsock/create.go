@@ -70,8 +70,9 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		return nil, nil, err
 	}
 	if p.config.Linux != nil {
-		h.Resources = p.config.Linux.Resources
+		h.Resources, h.IntelRdt = p.config.Linux.Resources, p.config.Linux.IntelRdt
 	}
+	h.Resctrl = p.resctrl
 	var err error
 	if p.pidfds, err = openPidfdSocket(o.PidfdSocket); err != nil {
 		return nil, nil, err
@@ -112,8 +113,14 @@ func filterOf(p *prepared) *state.Filter {
 	return &state.Filter{Program: p.filter.Program, Flags: p.filter.Flags, Notify: p.filter.Notify}
 }
 
-// undoCreate takes back a create that failed. A cgroup that we could not make is somebody else's.
+// undoCreate takes back a create that failed. A cgroup, or a class of service, that we could not make is somebody else's.
 func (c *Container) undoCreate(dir *state.Dir, h *host.Host) error {
+	c.state.Resctrl = nil
+	if h.Resctrl != nil {
+		if err := h.Resctrl.Unmake(); err != nil {
+			return err
+		}
+	}
 	if !h.MadeCgroup {
 		return dir.Remove()
 	}
@@ -124,7 +131,7 @@ func (r *Runtime) newState(p *prepared, o CreateOptions) *state.State {
 	saved := p.group.Saved()
 	s := &state.State{
 		ID: o.ID, Version: p.config.Version, Bundle: o.Bundle, Rootfs: p.opt.Rootfs, Created: time.Now().UTC(),
-		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved,
+		UID: os.Geteuid(), Profile: p.opt.Profile, FastPaths: p.plan.Fast, Cgroup: &saved, Resctrl: p.resctrl,
 		Namespaces: joinFlags(p.config), OwnPIDs: makesPIDs(p.config), NoKeyring: o.NoNewKeyring, Process: p.config.Process,
 		Hooks: p.config.Hooks, Annotations: p.config.Annotations,
 	}

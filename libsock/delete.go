@@ -109,6 +109,11 @@ func (c *Container) undo(dir *state.Dir) error {
 	if err := c.undoCgroup(); err != nil {
 		return err
 	}
+	if c.state.Resctrl != nil {
+		if err := c.state.Resctrl.Remove(); err != nil {
+			return err
+		}
+	}
 	for i := len(c.state.Unmount) - 1; i >= 0; i-- {
 		if err := unmount(c.state.Unmount[i]); err != nil {
 			return err

@@ -291,6 +291,9 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	facts.Cgroup = cgroupFacts(group)
+	if c.state.Resctrl != nil && c.state.Resctrl.Exists() { // it may be unmounted
+		h.Resctrl, facts.Resctrl = c.state.Resctrl, resctrlFacts(c.state.Resctrl)
+	}
 	if facts.Filter, err = c.filter(); err != nil {
 		return fail(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/resctrl"
 	"github.com/sock-runtime/sock/libsock/stub/nofile"
 	"github.com/sock-runtime/sock/spec"
 )
@@ -218,6 +219,33 @@ func cgroupFacts(group *cgroup.Group) plan.Cgroup {
 	facts := plan.Cgroup{Unified: group.Unified(), Into: group.HasDir()}
 	for _, m := range group.MountSources() {
 		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data})
+	}
+	return facts
+}
+
+// resctrlGroup names the container's groups in the host's resctrl; nil where the config asks for none, or resctrl is not
+// mounted. Without linux.intelRdt nothing may look there.
+func resctrlGroup(id string, l *specs.Linux) (*resctrl.Group, error) {
+	if l == nil || l.IntelRdt == nil {
+		return nil, nil
+	}
+	root, err := resctrl.Root()
+	if err != nil {
+		return nil, fmt.Errorf("linux.intelRdt: %w", err)
+	}
+	if root == "" {
+		return nil, nil
+	}
+	return resctrl.New(root, id, l.IntelRdt)
+}
+
+func resctrlFacts(g *resctrl.Group) *plan.Resctrl {
+	if g == nil {
+		return nil
+	}
+	facts := &plan.Resctrl{Dir: g.Dir, Monitor: g.Monitor, Remove: g.Monitor}
+	if g.Own {
+		facts.Remove = g.Dir
 	}
 	return facts
 }

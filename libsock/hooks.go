@@ -158,6 +158,7 @@ func (c *Container) planHook(hook specs.Hook, join plan.Join, p *specs.Process, 
 		return nil, err
 	}
 	facts.Cgroup = cgroupFacts(h.Group)
+	h.Resctrl, facts.Resctrl = c.state.Resctrl, resctrlFacts(c.state.Resctrl)
 	facts.Filter, err = c.filter()
 	if notifies(facts.Filter) {
 		return nil, fmt.Errorf("a startContainer hook can't have a seccomp listener (linux.seccomp: SCMP_ACT_NOTIFY)")

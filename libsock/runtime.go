@@ -17,6 +17,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/resctrl"
 	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/spec"
 )
@@ -55,12 +56,13 @@ type CreateOptions struct {
 
 // prepared is a container whose config was read and whose plan is made; nothing has happened yet.
 type prepared struct {
-	config *specs.Spec
-	group  *cgroup.Group
-	plan   *plan.Plan
-	opt    plan.Options
-	filter *plan.Filter // nil: none
-	pidfds *pidfdSocket
+	config  *specs.Spec
+	group   *cgroup.Group
+	plan    *plan.Plan
+	opt     plan.Options
+	filter  *plan.Filter   // nil: none
+	resctrl *resctrl.Group // nil: none
+	pidfds  *pidfdSocket
 	// beforeExec, if not nil, runs while a process without a gate waits to execute.
 	beforeExec func() error
 }
@@ -123,6 +125,10 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	if facts.Filter, err = r.compileFilter(config); err != nil {
 		return nil, err
 	}
+	if p.resctrl, err = resctrlGroup(o.ID, config.Linux); err != nil {
+		return nil, err
+	}
+	facts.Resctrl = resctrlFacts(p.resctrl)
 	p.filter = facts.Filter
 	p.opt.Pause = !gate && (hasStartHooks(config.Hooks) || notifies(p.filter) || config.Process.Terminal)
 	if p.plan, err = plan.Build(config, p.opt, facts); err != nil {

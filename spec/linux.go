@@ -42,6 +42,11 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 			return Field("linux.rootfsPropagation", "unknown propagation %q", name)
 		}
 	}
+	if l.IntelRdt != nil {
+		if err := checkIntelRdt(l.IntelRdt); err != nil {
+			return err
+		}
+	}
 	if l.MemoryPolicy != nil {
 		if err := checkMemoryPolicy(l.MemoryPolicy); err != nil {
 			return err
@@ -56,6 +61,29 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 		}
 		if len(p.Flags) > 0 {
 			return Field("linux.personality.flags", "no flags are defined, got %q", p.Flags[0])
+		}
+	}
+	return nil
+}
+
+// checkIntelRdt keeps the class of service a directory of the filesystem's root, or that root, and schemata to one line
+// each. With code and data apart, l3CacheSchema is two lines; the spec only advises against them.
+func checkIntelRdt(r *specs.LinuxIntelRdt) error {
+	const at = "linux.intelRdt"
+	id := r.ClosID
+	switch {
+	case id == "." || id == "..", id != "/" && strings.Contains(id, "/"), strings.ContainsAny(id, "\x00\n"):
+		return Field(at+".closID", "%q is no name of a directory", id)
+	case len(id) > unix.NAME_MAX:
+		return Field(at+".closID", "longer than %d bytes", unix.NAME_MAX)
+	case r.MemBwSchema != "" && !strings.HasPrefix(r.MemBwSchema, "MB:"):
+		return Field(at+".memBwSchema", "%q does not start with MB:", r.MemBwSchema)
+	case strings.ContainsAny(r.MemBwSchema, "\x00\n"):
+		return Field(at+".memBwSchema", "must not contain NUL or a newline")
+	}
+	for i, line := range r.Schemata {
+		if strings.ContainsAny(line, "\x00\n") {
+			return Field(element(at+".schemata", i), "must not contain NUL or a newline")
 		}
 	}
 	return nil

@@ -18,10 +18,9 @@ func Unsupported(s *specs.Spec) []*FieldError {
 	refuse(s.ZOS != nil, "zos", otherOS)
 	refuse(s.FreeBSD != nil, "freebsd", otherOS)
 
+	refuse(s.VM != nil, "vm", "not supported: sock makes no virtual machines")
 	const notYet = "not supported yet"
-	refuse(s.VM != nil, "vm", notYet)
 	if l := s.Linux; l != nil {
-		refuse(l.IntelRdt != nil, "linux.intelRdt", notYet)
 		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
 	}
 	return found

@@ -53,6 +53,9 @@ func TestValidateFields(t *testing.T) {
 	scheduler := func(v specs.Scheduler) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Process.Scheduler = &v }
 	}
+	rdt := func(r specs.LinuxIntelRdt) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.IntelRdt = &r }
+	}
 	policy := func(m specs.LinuxMemoryPolicy) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.MemoryPolicy = &m }
 	}
@@ -117,6 +120,11 @@ func TestValidateFields(t *testing.T) {
 		{"memory policy of words", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0-x"}), `linux.memoryPolicy.nodes: "0-x" in "0-x" is no node and no range of nodes`},
 		{"unknown flag of a memory policy", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolLocal, Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes, "MPOL_F_FUN"}}), `linux.memoryPolicy.flags[1]: unknown flag "MPOL_F_FUN"`},
 		{"contradicting flags of a memory policy", policy(specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes, specs.MpolFRelativeNodes}}), "linux.memoryPolicy.flags: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other"},
+		{"CLOS elsewhere", rdt(specs.LinuxIntelRdt{ClosID: "../x"}), `linux.intelRdt.closID: "../x" is no name of a directory`},
+		{"CLOS above", rdt(specs.LinuxIntelRdt{ClosID: ".."}), `linux.intelRdt.closID: ".." is no name of a directory`},
+		{"bandwidth of what", rdt(specs.LinuxIntelRdt{MemBwSchema: "0=20"}), `linux.intelRdt.memBwSchema: "0=20" does not start with MB:`},
+		{"bandwidth and more", rdt(specs.LinuxIntelRdt{MemBwSchema: "MB:0=20\nL3:0=1"}), "linux.intelRdt.memBwSchema: must not contain NUL or a newline"},
+		{"schema of two lines", rdt(specs.LinuxIntelRdt{Schemata: []string{"L2:0=f", "L3:0=1\n"}}), "linux.intelRdt.schemata[1]: must not contain NUL or a newline"},
 		{"oomScoreAdj", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1001) }, "process.oomScoreAdj: -1001 is not between -1000 and 1000"},
 		{"unknown capability", func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, ""},
 
@@ -321,7 +329,7 @@ func TestValidateRoot(t *testing.T) {
 		t.Errorf("absolute: %v", err)
 	}
 	s.VM = &specs.VM{}
-	if err, want := Validate(s, bundle), "vm: not supported yet"; err == nil || err.Error() != want {
+	if err, want := Validate(s, bundle), "vm: not supported: sock makes no virtual machines"; err == nil || err.Error() != want {
 		t.Errorf("unsupported: got %v, want %s", err, want)
 	}
 }
@@ -382,7 +390,6 @@ func TestUnsupported(t *testing.T) {
 	mapping := []specs.LinuxIDMapping{{Size: 1}}
 	s := valid()
 	s.Windows, s.Solaris, s.ZOS, s.FreeBSD, s.VM = &specs.Windows{}, &specs.Solaris{}, &specs.ZOS{}, &specs.FreeBSD{}, &specs.VM{}
-	s.Linux.IntelRdt = &specs.LinuxIntelRdt{}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
 	s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
@@ -392,8 +399,7 @@ func TestUnsupported(t *testing.T) {
 		"solaris: not supported on Linux",
 		"zos: not supported on Linux",
 		"freebsd: not supported on Linux",
-		"vm: not supported yet",
-		"linux.intelRdt: not supported yet",
+		"vm: not supported: sock makes no virtual machines",
 		"linux.netDevices: not supported yet",
 	}
 	var got []string

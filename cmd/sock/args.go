@@ -237,13 +237,3 @@ func hintCgroup(verb string, err error) error {
 	}
 	return err
 }
-
-// notSupported refuses a flag whose meaning sock doesn't know to fulfil: it is never ignored.
-func notSupported(ctx *cli.Context, flags ...string) error {
-	for _, f := range flags {
-		if ctx.IsSet(f) {
-			return fmt.Errorf("--%s is not supported yet", f)
-		}
-	}
-	return nil
-}

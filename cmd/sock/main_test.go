@@ -168,7 +168,6 @@ func TestCommandLines(t *testing.T) {
 		{"--rootless maybe list", 1, "", stamp + `"invalid value for rootless: strconv.ParseBool: parsing \"maybe\": invalid syntax"` + "\n"},
 		{"checkpoint --leave-running c", 1, "", stamp + "\"sock checkpoint is not supported yet\"\n"},
 		{"restore -b bundle c", 1, "", stamp + "\"sock restore is not supported yet\"\n"},
-		{"update --l3-cache-schema s c", 1, "", stamp + "\"--l3-cache-schema is not supported yet\"\n"},
 		{"plan --json --explain", 1, "", stamp + "\"--explain and --json exclude each other\"\n"},
 		{"plan -b . .", 1, "", stamp + "\"the bundle is given twice: by --bundle and as an argument\"\n"},
 		{"create --preserve-fds 1 c", 1, "", stamp + "\"sock create failed: unable to stat preserved-fd 0 (of 1): bad file descriptor\"\n"},

@@ -50,17 +50,14 @@ An amount of memory is in bytes or has a unit of 1024: 512m, 1.5g.`,
 		&cli.StringFlag{Name: "memory-reservation", Usage: "soft limit of memory in `BYTES`"},
 		&cli.StringFlag{Name: "memory-swap", Usage: "limit of memory and swap together in `BYTES`, -1 for none"},
 		&cli.Int64Flag{Name: "pids-limit", Usage: "`NUMBER` of processes and threads, -1 for no limit"},
-		&cli.StringFlag{Name: "l3-cache-schema", Usage: "Intel RDT `SCHEMA` for the L3 cache (not supported yet)"},
-		&cli.StringFlag{Name: "mem-bw-schema", Usage: "Intel RDT `SCHEMA` for memory bandwidth (not supported yet)"},
+		&cli.StringFlag{Name: "l3-cache-schema", Usage: "Intel RDT `SCHEMA` for the L3 cache, such as L3:0=ff;1=c0"},
+		&cli.StringFlag{Name: "mem-bw-schema", Usage: "Intel RDT `SCHEMA` for memory bandwidth, such as MB:0=20;1=70"},
 	},
 	Action: update,
 }
 
 func update(ctx *cli.Context) error {
 	if err := requireArgs(ctx, 1, 1); err != nil {
-		return err
-	}
-	if err := notSupported(ctx, "l3-cache-schema", "mem-bw-schema"); err != nil {
 		return err
 	}
 	c, err := loadContainer(ctx)
@@ -74,7 +71,13 @@ func update(ctx *cli.Context) error {
 	if err := spec.ValidateResources(r); err != nil {
 		return err
 	}
-	return c.Update(r)
+	var schemata []string
+	for _, flag := range []string{"l3-cache-schema", "mem-bw-schema"} {
+		if schema := ctx.String(flag); schema != "" {
+			schemata = append(schemata, schema)
+		}
+	}
+	return c.Update(r, schemata...)
 }
 
 func readResources(ctx *cli.Context) (*specs.LinuxResources, error) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/libsock/resctrl"
 )
 
 // Stats is the use of resources, in the JSON form that runc's `events --stats`
@@ -22,7 +24,7 @@ type Stats struct {
 	Pids              Pids               `json:"pids"`
 	Blkio             Blkio              `json:"blkio"`
 	Hugetlb           map[string]Hugetlb `json:"hugetlb"`
-	IntelRdt          IntelRdt           `json:"intel_rdt"`
+	IntelRdt          resctrl.Stats      `json:"intel_rdt"` // that of package resctrl, not of cgroups
 	NetworkInterfaces []NetworkInterface `json:"network_interfaces"`
 }
 
@@ -131,10 +133,6 @@ type Hugetlb struct {
 	Max     uint64 `json:"max,omitempty"`
 	Failcnt uint64 `json:"failcnt"`
 }
-
-// IntelRdt has no fields yet: they are all optional, and sock makes no resctrl
-// group.
-type IntelRdt struct{}
 
 // NetworkInterface are the counters of one interface. As under runc's command
 // line there are none: engines read them from the network namespace.

@@ -13,13 +13,16 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/resctrl"
 )
 
 // Host carries out the steps of one plan.
 type Host struct {
 	Group      *cgroup.Group // nil: no cgroup
 	Resources  *specs.LinuxResources
-	MadeCgroup bool // set by the step
+	MadeCgroup bool           // set by the step
+	Resctrl    *resctrl.Group // nil: linux.intelRdt does not ask for one
+	IntelRdt   *specs.LinuxIntelRdt
 	Rootfs     string
 	StateDir   string
 
@@ -84,6 +87,10 @@ func (h *Host) do(a plan.Action) error {
 		return h.Group.Set(h.Resources)
 	case plan.JoinCgroup:
 		return h.joinCgroup()
+	case plan.MakeResctrl:
+		return h.Resctrl.Make(h.IntelRdt)
+	case plan.JoinResctrl:
+		return h.joinResctrl()
 	case plan.MakeGate:
 		return h.makeGate()
 	default:
@@ -318,6 +325,17 @@ func (h *Host) joinCgroup() error {
 	}
 	for i, m := range h.Group.MountSources() { // in the same order
 		h.Keep("cgroup."+m.Name, fds[i])
+	}
+	return nil
+}
+
+func (h *Host) joinResctrl() error {
+	for i, file := range h.Resctrl.Tasks() {
+		fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", file, err)
+		}
+		h.Keep(plan.ResctrlFile(i), fd)
 	}
 	return nil
 }

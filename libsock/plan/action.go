@@ -67,6 +67,12 @@ type LimitCgroup struct{}
 // JoinCgroup opens what the child needs to join: a `tasks` file for each v1 hierarchy, or the v2 directory.
 type JoinCgroup struct{}
 
+// MakeResctrl makes the container's groups in resctrl and sets them.
+type MakeResctrl struct{}
+
+// JoinResctrl opens the tasks files by which the child joins them.
+type JoinResctrl struct{}
+
 // MakeGate makes the FIFO on which the created container waits, and opens the state directory.
 type MakeGate struct{}
 
@@ -78,3 +84,5 @@ func (MakeCgroup) action()    {}
 func (LimitCgroup) action()   {}
 func (JoinCgroup) action()    {}
 func (MakeGate) action()      {}
+func (MakeResctrl) action()   {}
+func (JoinResctrl) action()   {}

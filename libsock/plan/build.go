@@ -27,6 +27,9 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.seal()
 	b.stdio()
 	b.cgroup()
+	if err := b.intelRdt(); err != nil {
+		return nil, err
+	}
 	b.anyCPU()
 	b.joinNamespaces()
 	if b.inUserNamespace() {

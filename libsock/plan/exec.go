@@ -42,6 +42,7 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 		return nil, err
 	}
 	b.joinCgroup("")
+	b.joinResctrl("")
 	if err := b.affinity("process.execCPUAffinity.final", affinity.Final); err != nil {
 		return nil, err
 	}
@@ -140,6 +141,7 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(2), zero))
 	if p != nil {
 		b.joinCgroup("")
+		b.joinResctrl("")
 		if err := b.privileged(p); err != nil {
 			return nil, err
 		}

@@ -105,6 +105,7 @@ type Facts struct {
 	NullStdio []int             // stdio descriptors that are the host's /dev/null
 	Modes     map[string]uint32 // modes of the rootfs's directories that a tmpfs covers, by destination without its slash
 	ProcSys   []string          // mount points of procfs and sysfs on the host; only needed with NoPivot
+	Resctrl   *Resctrl          // nil: resctrl is not mounted, or the config doesn't ask for it
 }
 
 // Rlimit is a soft and a hard limit, getrlimit(2).

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/resctrl"
 	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
@@ -43,6 +44,7 @@ type State struct {
 	Profile      string                   `json:"profile"`
 	FastPaths    []plan.FastPath          `json:"fastPaths,omitempty"`
 	Cgroup       *cgroup.Saved            `json:"cgroup,omitempty"`
+	Resctrl      *resctrl.Group           `json:"resctrl,omitempty"`
 	Namespaces   int                      `json:"namespaces,omitempty"` // CLONE_NEW* that exec joins
 	OwnPIDs      bool                     `json:"ownPids,omitempty"`    // all its processes end with init: the PID namespace was made for it
 	Chroot       bool                     `json:"chroot,omitempty"`     // its root is not that of its mount namespace

@@ -22,7 +22,7 @@ var layers = map[string][]string{
 	"shim/":    {"libsock", "libsock/cgroup", "libsock/plan", "shim/", "spec"},
 	"spec":     {"spec/"},
 	"spec/":    {},
-	"libsock":  {"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
+	"libsock":  {"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/resctrl", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
 	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
 	"contrib/": {},
 
@@ -30,12 +30,13 @@ var layers = map[string][]string{
 	"shim/reap": {"shim/wire"},
 	"shim/link": {"shim/reap", "shim/wire"},
 
-	"libsock/cgroup":       {"libsock/stub/bpf"},
-	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/stub", "spec"},
+	"libsock/cgroup":       {"libsock/resctrl", "libsock/stub/bpf"},
+	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/resctrl", "libsock/stub", "spec"},
 	"libsock/plan":         {"libsock/stub", "spec"}, // stub for the types of instructions
+	"libsock/resctrl":      {},
 	"libsock/seccomp":      {},
 	"libsock/seccomp/":     {},
-	"libsock/state":        {"libsock/cgroup", "libsock/plan", "spec/coldjson"},
+	"libsock/state":        {"libsock/cgroup", "libsock/plan", "libsock/resctrl", "spec/coldjson"},
 	"libsock/stub":         {},
 	"libsock/stub/bpf":     {},
 	"libsock/stub/nofile":  {},
