@@ -302,14 +302,16 @@ func TestPersonality(t *testing.T) {
 func TestKeyring(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
-	keys := func(flags ...string) string {
+	// The list has the keyrings of all containers on the host, so the names are no other's.
+	keys := func(id string, flags ...string) string {
+		s.IDs = append(s.IDs, id)
 		b := s.Bundle(Args("cat", "/proc/keys"), func(c *specs.Spec) { c.Linux.MaskedPaths = nil })
-		return s.OK(append(append([]string{"run"}, flags...), "--bundle", b.Dir, s.NewID())...)
+		return s.OK(append(append([]string{"run"}, flags...), "--bundle", b.Dir, id)...)
 	}
-	if out := keys(); !strings.Contains(out, "_ses."+s.IDs[len(s.IDs)-1]) {
+	if out := keys(s.Mark + "-own"); !strings.Contains(out, "_ses."+s.Mark+"-own:") {
 		t.Errorf("keys: %s", out)
 	}
-	if out := keys("--no-new-keyring"); strings.Contains(out, "_ses."+s.IDs[len(s.IDs)-1]) {
+	if out := keys(s.Mark+"-callers", "--no-new-keyring"); strings.Contains(out, "_ses."+s.Mark+"-callers:") {
 		t.Errorf("keys: %s", out)
 	}
 }
