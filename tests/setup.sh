@@ -67,6 +67,7 @@ packages() {
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
 	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
 	missing apparmor_parser=apparmor secilc=secilc
+	missing podman=podman buildah=buildah conmon=conmon catatonit=catatonit iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
 }
 
 # go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.

@@ -17,8 +17,8 @@ var doctorCommand = &cli.Command{
 	Name:  "doctor",
 	Usage: "check the host and print the configuration of engines",
 	Description: `Tries what sock needs of the kernel, says which fast paths are active and why the
-others are not, and prints what to add to the configuration of Docker and
-containerd so that they use this binary.
+others are not, and prints what to add to the configuration of Docker,
+containerd and Podman so that they use this binary.
 
 Exits with 1 if containers can't run here.`,
 	Flags: []cli.Flag{
@@ -91,10 +91,18 @@ func snippets(binary string) []snippet {
   BinaryName = %s
 `, version, table, table, path)
 	}
+	// A list replaces the default one, which is in front. Without it Podman shows errors as lines of a log.
+	podman := fmt.Sprintf(`[engine]
+runtime_supports_json = ["crun", "runc", "kata", "runsc", "krun", "sock"]
+
+[engine.runtimes]
+sock = [%s]
+`, path)
 	return []snippet{
 		{"Docker", "/etc/docker/daemon.json", docker},
 		{"containerd 2", "/etc/containerd/config.toml", containerd(3, "io.containerd.cri.v1.runtime")},
 		{"containerd 1", "/etc/containerd/config.toml", containerd(2, "io.containerd.grpc.v1.cri")},
+		{"Podman", "/etc/containers/containers.conf", podman},
 	}
 }
 

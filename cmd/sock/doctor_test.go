@@ -70,7 +70,7 @@ Docker: in /etc/docker/daemon.json
 	if err := json.Unmarshal(out.Bytes(), &read); err != nil {
 		t.Fatal(err)
 	}
-	if read.OK || len(read.Checks) != 3 || read.Checks[1] != d.Checks[1] || len(read.Snippets) != 3 {
+	if read.OK || len(read.Checks) != 3 || read.Checks[1] != d.Checks[1] || len(read.Snippets) != 4 {
 		t.Errorf("JSON reads as %+v", read)
 	}
 }
@@ -86,6 +86,11 @@ func TestSnippets(t *testing.T) {
 	}
 	if got := docker.Runtimes["sock"].Path; got != binary {
 		t.Errorf("Docker's path is %q", got)
+	}
+	for _, line := range []string{"[engine.runtimes]", `sock = ["/opt/a \"b\"/sock"]`} {
+		if !strings.Contains(all[3].Text, line+"\n") {
+			t.Errorf("%s lacks %s:\n%s", all[3].Engine, line, all[3].Text)
+		}
 	}
 	for i, lines := range map[int][]string{
 		1: {"version = 3", `[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sock.options]`},
