@@ -12,6 +12,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/stub"
 	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
@@ -138,7 +139,17 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		return err
 	}
 	defer child.close()
-	if _, err := child.await(); err != errGone {
+	record, err := child.await()
+	if err == nil && record.Event == stub.Listening {
+		if err = c.passListener(child, 0); err == nil {
+			record, err = child.await()
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("unexpected record %#x from the hook's process", record.Event)
+	}
+	if err != errGone {
+		_ = unix.PidfdSendSignal(child.pidfd, unix.SIGKILL, nil, 0)
 		_, _ = child.wait()
 		return err
 	}
@@ -160,9 +171,6 @@ func (c *Container) planHook(hook specs.Hook, join plan.Join, p *specs.Process, 
 	facts.Cgroup = cgroupFacts(h.Group)
 	h.Resctrl, facts.Resctrl = c.state.Resctrl, resctrlFacts(c.state.Resctrl)
 	facts.Filter, err = c.filter()
-	if notifies(facts.Filter) {
-		return nil, fmt.Errorf("a startContainer hook can't have a seccomp listener (linux.seccomp: SCMP_ACT_NOTIFY)")
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +199,7 @@ func (c *child) finishHook(hook specs.Hook, output int) error {
 	case late:
 		return fmt.Errorf("%s: hook ran past specified timeout of %ds%s", hook.Path, *hook.Timeout, said)
 	case status.Signaled():
-		return fmt.Errorf("%s: killed by signal %d%s", hook.Path, status.Signal(), said)
+		return fmt.Errorf("%s: signal: %s%s", hook.Path, status.Signal(), said)
 	case status.ExitStatus() != 0:
 		return fmt.Errorf("%s: exit status %d%s", hook.Path, status.ExitStatus(), said)
 	}

@@ -99,7 +99,7 @@ func readResources(ctx *cli.Context) (*specs.LinuxResources, error) {
 	}
 }
 
-// resourcesFromFlags has what the flags ask for and nothing else. As with runc, 0 for blkio-weight and pids-limit is none.
+// resourcesFromFlags has what the flags ask for and nothing else. As with runc, 0 for blkio-weight is none.
 func resourcesFromFlags(ctx *cli.Context) (*specs.LinuxResources, error) {
 	if ctx.IsSet("kernel-memory") || ctx.IsSet("kernel-memory-tcp") {
 		slog.New(logs).Warn("Kernel memory settings are ignored and will be removed")
@@ -129,7 +129,7 @@ func resourcesFromFlags(ctx *cli.Context) (*specs.LinuxResources, error) {
 		}
 		r.BlockIO = &specs.LinuxBlockIO{Weight: new(uint16(weight))}
 	}
-	if limit := ctx.Int64("pids-limit"); limit != 0 {
+	if limit := ctx.Int64("pids-limit"); ctx.IsSet("pids-limit") {
 		r.Pids = &specs.LinuxPids{Limit: &limit}
 	}
 	return r, nil

@@ -59,7 +59,7 @@ func TestUpdateFlags(t *testing.T) {
 		{"--cpu-rt-period 5 --cpu-rt-runtime 4", `{"memory":{},"cpu":{"realtimeRuntime":4,"realtimePeriod":5}}`},
 		{"--pids-limit 7 --blkio-weight 500", `{"memory":{},"cpu":{},"pids":{"limit":7},"blockIO":{"weight":500}}`},
 		{"--pids-limit -1", `{"memory":{},"cpu":{},"pids":{"limit":-1}}`},
-		{"--pids-limit 0 --blkio-weight 0", `{"memory":{},"cpu":{}}`},
+		{"--pids-limit 0 --blkio-weight 0", `{"memory":{},"cpu":{},"pids":{"limit":0}}`},
 	}
 	for _, tt := range tests {
 		r, err := readResources(parse(t, updateCommand, append(strings.Fields(tt.args), "c")...))

@@ -155,6 +155,7 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 	if p != nil {
 		b.seccomp(p, beforeCredentials)
 		b.credentials(p)
+		b.seccomp(p, beforeWait)
 		b.seccomp(p, beforeExec)
 	} else {
 		b.line(Note{Does: "set the usual umask"}, sys(unix.SYS_UMASK, stub.Int(0o022)))

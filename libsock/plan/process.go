@@ -329,16 +329,20 @@ func (b *builder) findExecutable(p *specs.Process) {
 	for i, file := range files {
 		this, next := fmt.Sprint("candidate ", i), fmt.Sprint("candidate ", i+1)
 		here, isFile := stub.Int(unix.AT_FDCWD), fmt.Sprint("file ", i)
-		// A directory's x bit means something else, so it is told apart first. Real and effective ids are the same here, so
-		// the old call will do: seccomp profiles know it (a profile that doesn't leaves the verdict to execve).
+		// A directory's x bit means something else, so it is told apart first. The new call counts capabilities
+		// (CAP_DAC_OVERRIDE), the old one only ids, but more seccomp profiles know it: one that knows neither leaves the
+		// verdict to execve.
 		directory := unless(sys(unix.SYS_FACCESSAT, here, stub.Text(file+"/."), zero), stub.End, unix.EPERM, unix.ENOSYS)
-		executable := sys(unix.SYS_FACCESSAT, here, stub.Text(file), stub.Int(unix.X_OK))
+		executable := sys(unix.SYS_FACCESSAT2, here, stub.Text(file), stub.Int(unix.X_OK), stub.Int(unix.AT_EACCESS))
+		byIDs := sys(unix.SYS_FACCESSAT, here, stub.Text(file), stub.Int(unix.X_OK))
 		if len(files) > 1 {
-			executable = unless(executable, next, unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG)
+			missing := []unix.Errno{unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG}
+			executable, byIDs = unless(executable, next, missing...), unless(byIDs, next, missing...)
 		}
 		ops = append(ops,
 			at(this, then(unless(directory, isFile, unix.ENOTDIR, unix.EACCES, unix.ENOENT, unix.ENAMETOOLONG, unix.ELOOP), next)),
-			at(isFile, then(executable, stub.End)))
+			at(isFile, then(unless(executable, fmt.Sprint("ids ", i), unix.EPERM, unix.ENOSYS), stub.End)),
+			at(fmt.Sprint("ids ", i), then(byIDs, stub.End)))
 	}
 	// Nothing was usable: fail with an errno that no lookup has.
 	ops = append(ops, at(fmt.Sprint("candidate ", len(files)), closeFD(stub.Int(-1))))

@@ -22,7 +22,7 @@ var callNames = sync.OnceValue(func() map[uintptr]string {
 		unix.SYS_SCHED_SETAFFINITY: "sched_setaffinity", unix.SYS_SECCOMP: "seccomp", unix.SYS_SCHED_SETATTR: "sched_setattr", unix.SYS_SENDMSG: "sendmsg",
 		unix.SYS_SETDOMAINNAME: "setdomainname", unix.SYS_SETGROUPS: "setgroups", unix.SYS_SETHOSTNAME: "sethostname",
 		unix.SYS_SETNS: "setns", unix.SYS_SETRESGID: "setresgid", unix.SYS_SETRESUID: "setresuid", unix.SYS_SETSID: "setsid", unix.SYS_SETXATTR: "setxattr", unix.SYS_SET_MEMPOLICY: "set_mempolicy",
-		unix.SYS_SOCKET: "socket", unix.SYS_FACCESSAT: "faccessat",
+		unix.SYS_SOCKET: "socket", unix.SYS_FACCESSAT: "faccessat", unix.SYS_FACCESSAT2: "faccessat2",
 		unix.SYS_SYMLINKAT: "symlinkat", unix.SYS_UMASK: "umask", unix.SYS_UMOUNT2: "umount2", unix.SYS_UNLINKAT: "unlinkat",
 		unix.SYS_UNSHARE: "unshare", unix.SYS_WRITE: "write",
 	}

@@ -107,6 +107,22 @@ func TestExecutableSeenByUser(t *testing.T) {
 	s.CheckNothingLeft()
 }
 
+// Capabilities count, not only ids.
+func TestExecutableByCapability(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	user := func(c *specs.Spec) { c.Process.User.UID, c.Process.User.GID = 1000, 1000 }
+	override := func(c *specs.Spec) {
+		caps := []string{"CAP_DAC_OVERRIDE"}
+		c.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps}
+	}
+	b := s.Bundle(user, Args("mine"))
+	WriteFile(t, filepath.Join(b.Rootfs, "bin/mine"), "#!/bin/sh\necho mine\n", 0o700)
+	s.Fails(Said(`exec: "mine": executable file not found in $PATH`), "run", "--bundle", b.Dir, s.NewID())
+	s.Configure(b, user, override, Args("mine"))
+	Equal(t, "output", s.OK("run", "--bundle", b.Dir, s.NewID()), "mine\n")
+}
+
 func TestScriptWithInterpreter(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)

@@ -170,6 +170,31 @@ func TestSeccompNotify(t *testing.T) {
 	}
 }
 
+// A startContainer hook is held by the filter, too, and its notifications go to the agent.
+func TestSeccompNotifyHook(t *testing.T) {
+	t.Parallel()
+	for name, noNewPrivileges := range map[string]bool{"privileges": false, "noNewPrivileges": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := NewSandbox(t)
+			a := newAgent(s)
+			hook := specs.Hook{Path: "/bin/mkdir", Args: []string{"mkdir", "/dev/shm/x"}}
+			b := s.Bundle(func(c *specs.Spec) {
+				c.Process.NoNewPrivileges = noNewPrivileges
+			}, withSeccomp(specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat", "close", "prctl"}, Action: specs.ActNotify}), AddHook("startContainer", hook))
+			s.Set(b, a.path, "linux", "seccomp", "listenerPath")
+			s.Fails(Said("error running startContainer hook #0: /bin/mkdir: exit status 1", "No medium found"), "run", "--bundle", b.Dir, s.NewID())
+			a.mutex.Lock()
+			defer a.mutex.Unlock()
+			Equal(t, "listeners", len(a.states), 2)
+		})
+	}
+	s := NewSandbox(t)
+	b := s.Bundle(withSeccomp(specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActKillProcess}),
+		AddHook("startContainer", specs.Hook{Path: "/bin/mkdir", Args: []string{"mkdir", "/dev/shm/x"}}))
+	s.Fails(Said("/bin/mkdir: signal: bad system call"), "run", "--bundle", b.Dir, s.NewID())
+}
+
 // An agent that is silent stops create, which holds the container's lock; delete --force ends both.
 func TestSeccompSilentAgent(t *testing.T) {
 	t.Parallel()
