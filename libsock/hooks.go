@@ -12,7 +12,6 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
-	"github.com/sock-runtime/sock/libsock/stub"
 	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
@@ -139,16 +138,15 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		return err
 	}
 	defer child.close()
-	record, err := child.await()
-	if err == nil && record.Event == stub.Listening {
-		if err = c.passListener(child, 0); err == nil {
-			record, err = child.await()
+	if p != nil && c.state.Listener != nil {
+		if err = c.ready(child, 0); err == nil {
+			err = child.send(1)
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("unexpected record %#x from the hook's process", record.Event)
+		err = c.executed(child)
 	}
-	if err != errGone {
+	if err != nil {
 		_ = unix.PidfdSendSignal(child.pidfd, unix.SIGKILL, nil, 0)
 		_, _ = child.wait()
 		return err
@@ -161,7 +159,8 @@ func (c *Container) planHook(hook specs.Hook, join plan.Join, p *specs.Process, 
 	if p == nil {
 		return plan.BuildHook(hook, join, nil, plan.Facts{Cgroup: plan.Cgroup{None: true}})
 	}
-	facts, err := processFacts(p, func(uint32) string { return "" })
+	root := h.Descriptors()["rootdir"] // of the container's init
+	facts, err := processFacts(p, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
 	if err != nil {
 		return nil, err
 	}

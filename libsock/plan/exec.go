@@ -156,6 +156,8 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 		b.seccomp(p, beforeCredentials)
 		b.credentials(p)
 		b.seccomp(p, beforeWait)
+		b.opt.Pause = facts.Filter != nil && facts.Filter.Notify // the listener is close-on-exec
+		b.pause()
 		b.seccomp(p, beforeExec)
 	} else {
 		b.line(Note{Does: "set the usual umask"}, sys(unix.SYS_UMASK, stub.Int(0o022)))
@@ -165,7 +167,7 @@ func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, e
 		args = []string{h.Path}
 	}
 	if env == nil && p != nil {
-		env = p.Env // as runc; the hook is a program of the image's and may need its PATH
+		env = environment(p.Env, facts.Home) // as runc: it is a program of the image's and may need its PATH
 	}
 	b.plan.Child = append(b.plan.Child, b.late...)
 	b.line(Note{From: "path", Does: "exec " + h.Path}, sys(unix.SYS_EXECVE, stub.Text(h.Path), stub.Vector(args), stub.Vector(env)))

@@ -116,8 +116,8 @@ func TestHookInheritsEnvironment(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
 	process := func(c *specs.Spec) { c.Process.Env = []string{"PATH=/bin", "OF=process"} }
-	say := []string{"sh", "-c", "echo ${OF-nothing}; exit 1"}
-	for want, env := range map[string][]string{"process": nil, "nothing": {"PATH=/bin"}} {
+	say := []string{"sh", "-c", "echo ${OF-no} ${HOME-home}; exit 1"}
+	for want, env := range map[string][]string{"process /root": nil, "no home": {"PATH=/bin"}} {
 		b := s.Bundle(process, AddHook("startContainer", specs.Hook{Path: "/bin/sh", Args: say, Env: env}))
 		s.Fails(Said("exit status 1: "+want), "run", "--bundle", b.Dir, s.NewID())
 	}
