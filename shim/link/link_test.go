@@ -313,7 +313,8 @@ func localProcess(dir string) int {
 	if got, err := io.ReadAll(c); string(got) != "hi" || err != nil {
 		return 7
 	}
-	if l.Hold("x", 0) != nil || l.Hold("x", 0) != nil || l.Drop("x") != nil || l.CloneParent() {
+	first := l.Hold("x", 0)
+	if again := l.Hold("x", 0); first != nil || again != nil || l.Drop("x") != nil || l.CloneParent() {
 		return 8
 	}
 	if l.Quit() != nil {

@@ -26,9 +26,10 @@ var layers = map[string][]string{
 	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
 	"contrib/": {},
 
-	"shim/wire": {},
-	"shim/reap": {"shim/wire"},
-	"shim/link": {"shim/reap", "shim/wire"},
+	"shim/wire":   {},
+	"shim/reap":   {"shim/wire"},
+	"shim/link":   {"shim/reap", "shim/wire"},
+	"shim/keeper": {"shim/reap", "shim/wire"},
 
 	"libsock/cgroup":       {"libsock/resctrl", "libsock/stub/bpf"},
 	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/resctrl", "libsock/stub", "spec"},
