@@ -66,7 +66,7 @@ packages() {
 	# gcc and libc6-dev are for the race detector.
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
 	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
-	missing apparmor_parser=apparmor secilc=secilc
+	missing apparmor_parser=apparmor secilc=secilc dbus-daemon=dbus-daemon
 	missing podman=podman buildah=buildah conmon=conmon catatonit=catatonit iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
 }
 

@@ -31,7 +31,8 @@ var layers = map[string][]string{
 	"shim/link":   {"shim/reap", "shim/wire"},
 	"shim/keeper": {"shim/reap", "shim/wire"},
 
-	"libsock/cgroup":       {"libsock/resctrl", "libsock/stub/bpf"},
+	"libsock/cgroup":       {"libsock/cgroup/dbus", "libsock/resctrl", "libsock/stub/bpf"},
+	"libsock/cgroup/dbus":  {},
 	"libsock/host":         {"libsock/cgroup", "libsock/plan", "libsock/resctrl", "libsock/stub", "spec"},
 	"libsock/plan":         {"libsock/stub", "spec"}, // stub for the types of instructions
 	"libsock/resctrl":      {},
