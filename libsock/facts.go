@@ -216,9 +216,9 @@ func cgroupFacts(group *cgroup.Group) plan.Cgroup {
 	if group == nil {
 		return plan.Cgroup{None: true}
 	}
-	facts := plan.Cgroup{Unified: group.Unified(), Into: group.HasDir()}
+	facts := plan.Cgroup{Unified: group.Unified(), Into: group.HasDir(), Unit: group.Systemd()}
 	for _, m := range group.MountSources() {
-		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data})
+		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data, Own: m.Managed})
 	}
 	return facts
 }

@@ -24,7 +24,8 @@ type child struct {
 	reaped     bool
 }
 
-// launch carries out the plan's host steps and clones the child, which starts on its lines at once. The descriptors of h
+// launch carries out the plan's host steps and clones the child, which starts on its lines at once, and the steps that the
+// child waits for. The descriptors of h
 // are closed when it returns. preserve is the number of the caller's descriptors from 3 on that the child keeps.
 func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
 	defer h.Close()
@@ -45,6 +46,17 @@ func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, erro
 	if err != nil {
 		_ = unix.Close(pair[0])
 		return nil, err
+	}
+	if len(p.After) > 0 {
+		h.Child = c.pid
+		err := h.Do(p.After)
+		if err == nil {
+			err = c.send(1)
+		}
+		if err != nil {
+			c.kill()
+			return nil, err
+		}
 	}
 	return c, nil
 }

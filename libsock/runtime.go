@@ -110,7 +110,9 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	if linux == nil {
 		linux = &specs.Linux{}
 	}
-	p.group, err = cgroup.New(cgroup.Config{Path: linux.CgroupsPath, ID: o.ID, Systemd: r.SystemdCgroup, Rootless: r.Rootless})
+	p.group, err = cgroup.New(cgroup.Config{
+		Path: linux.CgroupsPath, ID: o.ID, Systemd: r.SystemdCgroup, Annotations: config.Annotations, Rootless: r.Rootless,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func Features() *features.Features {
 			Cgroup: &features.Cgroup{
 				V1:          &yes,
 				V2:          &yes,
-				Systemd:     &no,
+				Systemd:     &yes,
 				SystemdUser: &no,
 				Rdma:        &yes,
 			},

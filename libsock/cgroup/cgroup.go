@@ -32,8 +32,13 @@ type Config struct {
 	Path string
 	// ID is the container's ID.
 	ID string
-	// Systemd asks for the systemd driver.
+	// Systemd has systemd manage the cgroup, as a unit. Path then has the form
+	// slice:prefix:name; where it is empty, the unit is sock-ID.scope in
+	// system.slice (rootless: user.slice of the user's systemd).
 	Systemd bool
+	// Annotations are the container's: org.systemd.property.NAME is a property
+	// of the unit.
+	Annotations map[string]string
 	// Rootless accepts that, without a Path, cgroups may be denied to us: the
 	// container then has none in that hierarchy.
 	Rootless bool
@@ -46,6 +51,7 @@ type Group struct {
 	denied   []string // hierarchies that refused a rootless cgroup
 	rootless bool
 	implicit bool // no cgroupsPath: a rootless cgroup may be missing
+	unit     *unit
 }
 
 // dir is the group's directory in one hierarchy.
@@ -60,13 +66,11 @@ type Saved struct {
 	Mode     string            `json:"mode,omitempty"`
 	Paths    map[string]string `json:"paths,omitempty"` // hierarchy name to absolute directory
 	Rootless bool              `json:"rootless,omitempty"`
+	Unit     string            `json:"unit,omitempty"` // of systemd's
 }
 
 // New resolves where the cgroup of cfg is to be. It makes nothing.
 func New(cfg Config) (*Group, error) {
-	if cfg.Systemd {
-		return nil, errors.New("linux.cgroupsPath: the systemd cgroup driver is not supported yet")
-	}
 	mode := HostMode()
 	hierarchies, err := hierarchiesOf(mode)
 	if err != nil {
@@ -76,11 +80,17 @@ func New(cfg Config) (*Group, error) {
 }
 
 func newGroup(cfg Config, mode Mode, hierarchies []Hierarchy) (*Group, error) {
-	path, err := containerPath(cfg)
+	g := &Group{mode: mode, rootless: cfg.Rootless, implicit: cfg.Path == ""}
+	var path string
+	var err error
+	if cfg.Systemd {
+		path, err = g.newUnit(cfg)
+	} else {
+		path, err = containerPath(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{mode: mode, rootless: cfg.Rootless, implicit: cfg.Path == ""}
 	for _, h := range hierarchies {
 		base := "/"
 		if !filepath.IsAbs(path) {
@@ -113,6 +123,12 @@ func Open(saved Saved) (*Group, error) {
 			return nil, fmt.Errorf("saved cgroup in the %s hierarchy: %w", name, err)
 		}
 		g.dirs = append(g.dirs, dir{Hierarchy: hierarchyOfName(name), path: path})
+		if saved.Unit != "" && filepath.Base(path) != saved.Unit {
+			return nil, fmt.Errorf("saved cgroup in the %s hierarchy: %q is not that of %q", name, path, saved.Unit)
+		}
+	}
+	if saved.Unit != "" {
+		g.unit = &unit{name: saved.Unit, user: saved.Rootless}
 	}
 	slices.SortFunc(g.dirs, func(a, b dir) int { return strings.Compare(a.Name, b.Name) })
 	return g, nil
@@ -139,7 +155,7 @@ func checkSavedPath(path string) error {
 
 // Saved returns what Open needs to find the group again.
 func (g *Group) Saved() Saved {
-	s := Saved{Mode: g.mode.String(), Rootless: g.rootless, Paths: make(map[string]string, len(g.dirs))}
+	s := Saved{Mode: g.mode.String(), Rootless: g.rootless, Unit: g.Systemd(), Paths: make(map[string]string, len(g.dirs))}
 	for _, d := range g.dirs {
 		s.Paths[d.Name] = d.path
 	}
@@ -325,6 +341,16 @@ const destroyPatience = time.Second
 // it tries for about a second. What is gone already is no error.
 func (g *Group) Destroy() error {
 	var errs []error
+	if g.unit != nil {
+		// Stopping a unit kills what is in it: by now that would be somebody
+		// else's, who was given the same name.
+		if err := g.awaitEmpty(); err != nil {
+			return err
+		}
+		if err := g.unit.stop(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	var deadline time.Time // set once something is busy
 	for _, d := range g.dirs {
 		err := removeTree(d.path)
@@ -384,13 +410,15 @@ type MountSource struct {
 	Dir string
 	// Data are the options for `mount -t cgroup -o`; empty on v2.
 	Data string
+	// Managed tells that systemd puts the group's first process into it.
+	Managed bool
 }
 
 // MountSources lists what a mount of type cgroup shows in the container.
 func (g *Group) MountSources() []MountSource {
 	sources := make([]MountSource, 0, len(g.dirs))
 	for _, d := range g.dirs {
-		s := MountSource{Dir: d.path}
+		s := MountSource{Dir: d.path, Managed: g.unit != nil && d.managed(g.mode)}
 		switch {
 		case d.V2 && g.mode != Unified:
 			continue

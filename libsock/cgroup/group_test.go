@@ -264,6 +264,7 @@ func TestOpenRefusesDamagedState(t *testing.T) {
 		"elsewhere": {Mode: "unified", Paths: map[string]string{"unified": "/tmp/x"}},
 		"mount":     {Mode: "unified", Paths: map[string]string{"unified": root}},
 		"hierarchy": {Mode: "hybrid", Paths: map[string]string{"memory": "/sys/fs/cgroup"}},
+		"unit":      {Mode: "hybrid", Paths: map[string]string{"memory": root + "/memory/x.scope"}, Unit: "y.scope"},
 	} {
 		if _, err := Open(saved); err == nil {
 			t.Errorf("%s: opened %v", name, saved)
@@ -387,12 +388,16 @@ func TestMountSources(t *testing.T) {
 		{Hierarchy: Hierarchy{Name: "memory", Controllers: []string{"memory"}}, path: "/m"},
 		{Hierarchy: Hierarchy{Name: "systemd"}, path: "/s"},
 	}}
-	want := "[{cpu,cpuacct [cpu cpuacct] /c cpu,cpuacct} {memory [] /m memory} {systemd [] /s none,name=systemd}]"
+	want := "[{cpu,cpuacct [cpu cpuacct] /c cpu,cpuacct false} {memory [] /m memory false} {systemd [] /s none,name=systemd false}]"
 	if got := fmt.Sprint(g.MountSources()); got != want {
 		t.Errorf("v1: %s, want %s", got, want)
 	}
+	g.unit = &unit{}
+	if got := g.MountSources(); got[0].Managed || !got[2].Managed {
+		t.Errorf("unit on v1: %v", got)
+	}
 	g = &Group{mode: Unified, dirs: []dir{{Hierarchy: Hierarchy{Name: "unified", V2: true}, path: "/u"}}}
-	if got, want := fmt.Sprint(g.MountSources()), "[{ [] /u }]"; got != want {
+	if got, want := fmt.Sprint(g.MountSources()), "[{ [] /u  false}]"; got != want {
 		t.Errorf("v2: %s, want %s", got, want)
 	}
 }

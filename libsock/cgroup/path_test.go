@@ -68,7 +68,7 @@ func TestNewNeedsDevices(t *testing.T) {
 	if _, err := newGroup(Config{ID: "x"}, Legacy, []Hierarchy{h}); err == nil || !strings.Contains(err.Error(), "devices hierarchy is not mounted") {
 		t.Errorf("v1 without devices: %v", err)
 	}
-	if _, err := New(Config{ID: "x", Systemd: true}); err == nil || !strings.Contains(err.Error(), "systemd") {
-		t.Errorf("systemd: %v", err)
+	if _, err := newGroup(Config{ID: "x", Systemd: true, Rootless: true}, Legacy, []Hierarchy{h}); err == nil || !strings.Contains(err.Error(), "without root") {
+		t.Errorf("rootless unit on v1: %v", err)
 	}
 }

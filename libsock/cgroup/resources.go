@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,17 +42,67 @@ func (g *Group) UpdateSet(r *specs.LinuxResources) error {
 	if r == nil {
 		return nil
 	}
+	if err := g.updateUnit(r); err != nil {
+		return err
+	}
 	return g.setLimits(r, true)
 }
 
 func (g *Group) setLimits(r *specs.LinuxResources, update bool) error {
 	w := &writer{group: g}
-	if g.mode == Unified {
-		w.setUnified(r, update)
-	} else {
-		w.setLegacy(r)
-	}
+	w.set(g.rounded(r), update)
 	return w.err
+}
+
+// settings lists what setLimits would write, and writes nothing. The cgroup may not be there yet.
+func (g *Group) settings(r *specs.LinuxResources, update bool) ([]setting, error) {
+	w := &writer{group: g, dry: true}
+	w.set(g.rounded(r), update)
+	return w.settings, w.err
+}
+
+// rounded is r with the quota that systemd can express, if the group is a unit of its, and with the period that it has now
+// where that is not given, or the quota: systemd must be told of both.
+func (g *Group) rounded(r *specs.LinuxResources) *specs.LinuxResources {
+	if g.unit == nil || r.CPU == nil {
+		return r
+	}
+	quota, period := value(r.CPU.Quota), value(r.CPU.Period)
+	if (quota == 0) != (period == 0) {
+		nowQuota, nowPeriod := g.bandwidth()
+		if quota == 0 {
+			quota = nowQuota
+		} else {
+			period = nowPeriod
+		}
+	}
+	if quota == 0 {
+		return r
+	}
+	quota = roundQuota(quota, period)
+	cpu, all := *r.CPU, *r
+	cpu.Quota, cpu.Period = &quota, &period
+	all.CPU = &cpu
+	return &all
+}
+
+// bandwidth is the cgroup's quota and period of CPU time in microseconds: -1 for no quota, 0 for what can't be read.
+func (g *Group) bandwidth() (quota int64, period uint64) {
+	d := g.dir("cpu")
+	if d == nil {
+		return 0, 0
+	}
+	now := map[string]string{}
+	for _, name := range []string{"cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"} {
+		if text, err := readTrimmed(d.path, name); err == nil {
+			now[name] = text
+		}
+	}
+	quota, period, err := readBandwidth(now)
+	if err != nil {
+		return 0, 0
+	}
+	return quota, period
 }
 
 // setting is a value for a file of a controller, and where in linux.resources
@@ -62,6 +113,17 @@ type setting struct{ field, controller, file, value string }
 type writer struct {
 	group *Group
 	err   error
+
+	dry      bool      // keep them in settings instead
+	settings []setting // in the order of writing
+}
+
+func (w *writer) set(r *specs.LinuxResources, update bool) {
+	if w.group.mode == Unified {
+		w.setUnified(r, update)
+	} else {
+		w.setLegacy(r)
+	}
 }
 
 // put writes settings.
@@ -112,6 +174,10 @@ func (w *writer) write(s setting) error {
 	if err != nil {
 		return err
 	}
+	if w.dry {
+		w.settings = append(w.settings, s)
+		return nil
+	}
 	err = writeFile(dir+"/"+s.file, s.value)
 	if err == nil {
 		return nil
@@ -137,7 +203,7 @@ func (w *writer) directory(s setting) (string, error) {
 	return "", fmt.Errorf("linux.resources.%s: %s hierarchy is not mounted", s.field, s.controller)
 }
 
-// current reads a number that a setting is about to change.
+// current reads a number that a setting is about to change. Of a cgroup that isn't there yet it is the greatest: no limit.
 func (w *writer) current(s setting) uint64 {
 	if w.err != nil {
 		return 0
@@ -148,6 +214,9 @@ func (w *writer) current(s setting) uint64 {
 		return 0
 	}
 	n, err := readUint(dir, s.file)
+	if w.dry && errors.Is(err, fs.ErrNotExist) {
+		return math.MaxUint64
+	}
 	if err != nil {
 		w.err = fmt.Errorf("linux.resources.%s: %w", s.field, err)
 	}

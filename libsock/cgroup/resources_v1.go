@@ -43,7 +43,7 @@ func (w *writer) setLegacy(r *specs.LinuxResources) {
 func (w *writer) setLegacyCPU(c *specs.LinuxCPU) {
 	shares := setting{"cpu.shares", "cpu", "cpu.shares", number(c.Shares)}
 	w.put(shares)
-	if shares.value != "" {
+	if shares.value != "" && !w.dry {
 		// The kernel takes any number, but not at its word.
 		switch n := w.current(shares); {
 		case w.err == nil && n < *c.Shares:

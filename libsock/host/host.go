@@ -23,6 +23,7 @@ type Host struct {
 	MadeCgroup bool           // set by the step
 	Resctrl    *resctrl.Group // nil: linux.intelRdt does not ask for one
 	IntelRdt   *specs.LinuxIntelRdt
+	Child      int // pid, once it is cloned
 	Rootfs     string
 	StateDir   string
 
@@ -65,6 +66,9 @@ func (h *Host) Close() {
 		_ = unix.Close(fd)
 	}
 	h.fds = nil
+	if h.Group != nil {
+		h.Group.Release()
+	}
 }
 
 func (h *Host) do(a plan.Action) error {
@@ -91,6 +95,12 @@ func (h *Host) do(a plan.Action) error {
 		return h.Resctrl.Make(h.IntelRdt)
 	case plan.JoinResctrl:
 		return h.joinResctrl()
+	case plan.ReachSystemd:
+		return h.Group.Reach()
+	case plan.StartUnit:
+		var err error
+		h.MadeCgroup, err = h.Group.StartUnit(h.Child, h.Resources)
+		return err
 	case plan.MakeGate:
 		return h.makeGate()
 	default:

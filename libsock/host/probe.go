@@ -276,7 +276,17 @@ func probeCgroups() []Check {
 		}
 		present = strings.Fields(string(data))
 	}
-	return append(checks, checkControllers(present, mode == cgroup.Unified)...)
+	return append(append(checks, checkControllers(present, mode == cgroup.Unified)...), probeSystemd())
+}
+
+// probeSystemd says whether systemd can be asked to manage cgroups.
+func probeSystemd() Check {
+	const group, name = "cgroups", "systemd driver"
+	version, err := cgroup.SystemdVersion(false)
+	if err != nil {
+		return Check{group, name, Warn, "no --systemd-cgroup: " + err.Error()}
+	}
+	return Check{group, name, OK, "systemd " + version + " answers"}
 }
 
 // checkControllers says which limits config.json can ask for.

@@ -73,6 +73,12 @@ type MakeResctrl struct{}
 // JoinResctrl opens the tasks files by which the child joins them.
 type JoinResctrl struct{}
 
+// ReachSystemd connects to systemd.
+type ReachSystemd struct{}
+
+// StartUnit has systemd make the container's cgroup, as a unit, and put the child into it; after the clone.
+type StartUnit struct{}
+
 // MakeGate makes the FIFO on which the created container waits, and opens the state directory.
 type MakeGate struct{}
 
@@ -83,6 +89,8 @@ func (OpenProc) action()      {}
 func (MakeCgroup) action()    {}
 func (LimitCgroup) action()   {}
 func (JoinCgroup) action()    {}
+func (ReachSystemd) action()  {}
+func (StartUnit) action()     {}
 func (MakeGate) action()      {}
 func (MakeResctrl) action()   {}
 func (JoinResctrl) action()   {}

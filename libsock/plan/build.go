@@ -100,10 +100,40 @@ func (b *builder) cgroup() {
 	for _, m := range b.facts.Cgroup.Mounts {
 		dirs = append(dirs, m.Dir)
 	}
+	if b.facts.Cgroup.Unit != "" {
+		b.unit(from, dirs)
+		return
+	}
 	b.step(Note{From: from, Does: fmt.Sprintf("make the cgroup, %d directories", len(dirs)), Hand: "mkdir " + strings.Join(dirs, " ")}, MakeCgroup{})
 	b.step(Note{From: "linux.resources", Does: "set the cgroup's limits", Hand: "echo ... > DIRECTORY/memory.limit_in_bytes ..."}, LimitCgroup{})
 	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: from, Does: "remove the cgroup", Hand: "rmdir " + strings.Join(dirs, " ")}})
 	b.joinCgroup(from)
+}
+
+// unit has systemd make the cgroup. It makes no unit without a process in it, so the child waits for that; only then does it
+// join the hierarchies that systemd doesn't manage.
+func (b *builder) unit(from string, dirs []string) {
+	c := b.facts.Cgroup
+	b.step(Note{From: from, Does: "connect to systemd"}, ReachSystemd{})
+	b.plan.After = append(b.plan.After,
+		Step{Note{From: from, Does: "have systemd start " + c.Unit + " with the child in it", Hand: "systemd-run --scope --unit=" + c.Unit}, StartUnit{}},
+		Step{Note{From: "linux.resources", Does: "set the cgroup's limits", Hand: "echo ... > DIRECTORY/memory.limit_in_bytes ..."}, LimitCgroup{}})
+	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{
+		From: from, Does: "have systemd stop " + c.Unit + ", remove the cgroup", Hand: "systemctl stop " + c.Unit + "; rmdir " + strings.Join(dirs, " "),
+	}})
+	b.line(Note{From: from, Does: "wait until " + c.Unit + " has started"}, readByte(stub.Value(slotReport)))
+	if c.Unified {
+		return
+	}
+	for _, m := range c.Mounts {
+		if m.Own {
+			continue
+		}
+		tasks := m.Dir + "/tasks"
+		b.line(Note{From: from, Does: "join the cgroup in " + m.Name, Hand: "echo $$ > " + m.Dir + "/cgroup.procs"},
+			into(slotS, sys(unix.SYS_OPENAT, stub.Int(unix.AT_FDCWD), stub.Text(tasks), stub.Int(unix.O_WRONLY|unix.O_CLOEXEC), zero)),
+			writeText(stub.Value(slotS), "0"), closeFD(stub.Value(slotS)))
+	}
 }
 
 func (b *builder) joinCgroup(from string) {

@@ -9,13 +9,13 @@ const (
 // decideFastPaths records which substitutions the plan makes. Those of profile lean need a gate of their own and are
 // refused by name until they have one.
 func (b *builder) decideFastPaths() {
-	b.plan.Fast = append(b.plan.Fast, FastPath{Name: FastIntoCgroup, Taken: !b.facts.Cgroup.None, Why: why(b.facts.Cgroup.None, "the container has no cgroup")})
-	b.plan.Fast = append(b.plan.Fast, FastPath{Name: FastDetached, Taken: true})
-}
-
-func why(refused bool, reason string) string {
-	if refused {
-		return reason
+	into := FastPath{Name: FastIntoCgroup, Taken: true}
+	switch {
+	case b.facts.Cgroup.None:
+		into = FastPath{Name: FastIntoCgroup, Why: "the container has no cgroup"}
+	case b.facts.Cgroup.Unit != "":
+		into = FastPath{Name: FastIntoCgroup, Why: "systemd moves the first process"}
 	}
-	return ""
+	b.plan.Fast = append(b.plan.Fast, into)
+	b.plan.Fast = append(b.plan.Fast, FastPath{Name: FastDetached, Taken: true})
 }

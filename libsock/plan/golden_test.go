@@ -45,6 +45,16 @@ func unified() plan.Facts {
 	return facts
 }
 
+// inUnit has systemd manage the host's cgroups.
+func inUnit(facts plan.Facts) plan.Facts {
+	facts.Cgroup.Unit = "sock-box.scope"
+	for i, m := range facts.Cgroup.Mounts {
+		facts.Cgroup.Mounts[i].Dir = filepath.Dir(m.Dir) + "/system.slice/sock-box.scope"
+		facts.Cgroup.Mounts[i].Own = m.Name == "systemd"
+	}
+	return facts
+}
+
 // options are those of `create`.
 func options(config *specs.Spec) plan.Options {
 	return plan.Options{
@@ -93,6 +103,9 @@ func engineCases(t *testing.T) []engineCase {
 			facts.Files = filesOf(config)
 			cases = append(cases, engineCase{name + "." + version, config, facts})
 		}
+		if name == "ctr-default" || name == "ctr-userns" || name == "docker29-cgroupns" {
+			cases = append(cases, engineCase{name + ".v1-systemd", config, inUnit(legacy())}, engineCase{name + ".v2-systemd", config, inUnit(unified())})
+		}
 	}
 	return cases
 }
@@ -117,7 +130,7 @@ func dump(t *testing.T, p *plan.Plan) []byte {
 		t.Fatal(err)
 	}
 	out.WriteString("\nhost steps\n")
-	for _, s := range p.Host {
+	for _, s := range slices.Concat(p.Host, p.After) {
 		action, err := json.Marshal(s.Do)
 		if err != nil {
 			t.Fatal(err)

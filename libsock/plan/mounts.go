@@ -418,9 +418,27 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 // cloneCgroup plans a bind of one of the container's cgroup directories.
 func (b *builder) cloneCgroup(from string, c CgroupMount, o spec.MountOptions) (stub.Arg, []stub.Instr) {
 	out := strings.TrimSuffix(from+"."+c.Name, ".")
+	if b.facts.Cgroup.Unit != "" {
+		return b.cloneLate(out, c.Dir, append(b.treePropagation(), attrs(o)...))
+	}
 	b.step(Note{From: from, Does: "clone the mount of " + c.Dir, Fast: FastDetached},
 		CloneTree{Out: out, Path: c.Dir, Attrs: append(b.treePropagation(), attrs(o)...)})
 	return b.prepared(out, false)
+}
+
+// cloneLate plans a bind of a directory that isn't there before the clone: the child clones it, or in a user namespace the
+// child on the stage.
+func (b *builder) cloneLate(name, dir string, attrs []Attr) (stub.Arg, []stub.Instr) {
+	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(dir), stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)))}
+	for _, a := range attrs {
+		ops = append(ops, setAttr(stub.Value(slotM), a))
+	}
+	if !b.inUserNamespace() {
+		return stub.Value(slotM), ops
+	}
+	mount, fromStage := b.prepared(name, false)
+	b.staged[len(b.staged)-1].clone = ops
+	return mount, fromStage
 }
 
 // readonlyPaths covers linux.readonlyPaths with read-only copies of themselves; what does not exist needs none.

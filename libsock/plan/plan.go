@@ -16,6 +16,7 @@ import (
 type Plan struct {
 	Host  []Step     // by the parent, in order, before the clone
 	Clone Clone      // the one clone
+	After []Step     // by the parent, in order, after the clone, while the child waits for it
 	Child []Line     // by the child, in order, up to execve
 	Undo  []Undo     // by whoever deletes the container, or at once when creating it fails
 	Fast  []FastPath // decisions on fast paths, taken or refused
@@ -116,6 +117,7 @@ type Cgroup struct {
 	Unified bool
 	Into    bool          // there is a directory in the v2 hierarchy to be born in: also on hybrid hosts
 	None    bool          // no cgroup: rootless without rights on any
+	Unit    string        // the unit of systemd's that it is, "" if it is none
 	Mounts  []CgroupMount // one on v2, one for each hierarchy to join on v1
 }
 
@@ -125,6 +127,7 @@ type CgroupMount struct {
 	Links []string // symbolic links to it
 	Dir   string   // the container's cgroup on the host
 	Data  string   // options to mount it as a file system of its own
+	Own   bool     // systemd puts the first process into it
 }
 
 // Descriptors that plans name and the launcher provides.

@@ -68,12 +68,16 @@ func (p *Plan) JSON(w io.Writer) error {
 	object := struct {
 		Host      []Note     `json:"host"`
 		Clone     string     `json:"clone"`
+		After     []Note     `json:"afterClone,omitempty"`
 		Child     []row      `json:"child"`
 		Undo      []Note     `json:"undo"`
 		FastPaths []FastPath `json:"fastPaths"`
 	}{Host: []Note{}, Clone: p.Clone.String(), Child: []row{}, Undo: []Note{}, FastPaths: p.Fast}
 	for _, s := range p.Host {
 		object.Host = append(object.Host, s.Note)
+	}
+	for _, s := range p.After {
+		object.After = append(object.After, s.Note)
 	}
 	for _, l := range p.Child {
 		r := row{Note: l.Note}
@@ -99,6 +103,11 @@ func (p *Plan) rows(row func(where string, n Note) error) error {
 	}
 	if err := row("clone", Note{Does: p.Clone.String(), Hand: p.Clone.hand()}); err != nil {
 		return err
+	}
+	for _, s := range p.After {
+		if err := row("host", s.Note); err != nil {
+			return err
+		}
 	}
 	for _, l := range p.Child {
 		if err := row("child", l.Note); err != nil {

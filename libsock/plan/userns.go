@@ -18,10 +18,11 @@ import (
 // the same parent, tells its number and ends. Init makes the other namespaces, inherits the stage, locked, and clones from
 // it what it puts in place.
 
-// staged is a mount of the parent's that waits on the stage.
+// staged is a mount that waits on the stage.
 type staged struct {
-	name string // of the descriptor, and of the place
-	file bool
+	name  string // of the parent's descriptor, and of the place
+	file  bool
+	clone []stub.Instr // makes the mount in slotM, where the parent doesn't
 }
 
 const (
@@ -39,7 +40,7 @@ func (b *builder) prepared(name string, file bool) (mount stub.Arg, ops []stub.I
 	if !b.inUserNamespace() {
 		return stub.FD(name), nil
 	}
-	b.staged = append(b.staged, staged{name, file})
+	b.staged = append(b.staged, staged{name: name, file: file})
 	return stub.Value(slotM), []stub.Instr{
 		into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotStage), stub.Text(name), stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))),
 	}
@@ -66,9 +67,13 @@ func (b *builder) enterUserNamespace() error {
 		mount("", "/", "", unix.MS_REC|unix.MS_SLAVE))
 	ops := []stub.Instr{b.attachAtRootfs(stage)}
 	for _, s := range b.staged {
-		ops = append(ops,
-			sys(unix.SYS_MOVE_MOUNT, stub.FD(s.name), empty, stage, stub.Text(s.name), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
-			closeFD(stub.FD(s.name)))
+		mount := stub.FD(s.name)
+		if s.clone != nil {
+			mount = stub.Value(slotM)
+		}
+		ops = append(append(ops, s.clone...),
+			sys(unix.SYS_MOVE_MOUNT, mount, empty, stage, stub.Text(s.name), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
+			closeFD(mount))
 	}
 	b.line(Note{From: "linux.namespaces", Does: fmt.Sprintf("put %d mounts on the stage", len(b.staged)), Hand: "mount --bind ... stage/..."},
 		append(ops, sys(unix.SYS_FCHDIR, stage), closeFD(stage))...)

@@ -153,7 +153,7 @@ func TestExecSubCgroup(t *testing.T) {
 	Must(t, os.Mkdir(dir, 0o755))
 	controller := ByCgroup("pids:", "")
 	r := s.Sock("exec", "--cgroup", controller+"sub", c.ID, "grep", ":"+controller, "/proc/self/cgroup")
-	if r.Code != 0 || !strings.HasSuffix(r.Stdout, s.Mark+"/sub\n") {
+	if r.Code != 0 || !strings.HasSuffix(r.Stdout, s.Cgroup()+"/sub\n") {
 		t.Error(r)
 	}
 	s.Fails(Said("missing"), "exec", "--cgroup", controller+"missing", c.ID, "true")

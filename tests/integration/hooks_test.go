@@ -302,12 +302,12 @@ func TestHooksCallTheRuntime(t *testing.T) {
 			name := s.Mark + "-id"
 			s.IDs = append(s.IDs, name)
 			out := filepath.Join(s.Dir, "out")
-			file := filepath.Join(CgroupRoot, ByCgroup("pids", ""), s.Mark, "pids.max")
+			file := filepath.Join(CgroupRoot, ByCgroup("pids", ""), s.Cgroup(), "pids.max")
 			command := strings.NewReplacer("ID", name, "FILE", file).Replace(c.command)
 			if !strings.Contains(c.command, "ID") && c.command != "list" {
 				command += " " + name
 			}
-			b := s.Bundle(WithHook(c.kind, fmt.Sprintf("timeout 5 %s --root %s %s > %s 2>&1 </dev/null; true", Binary, s.Root, command, out)))
+			b := s.Bundle(WithHook(c.kind, fmt.Sprintf("%s timeout 5 %s --root %s %s > %s 2>&1 </dev/null; true", s.BusAddress(), Binary, s.Root, command, out)))
 			s.OK("create", "--bundle", b.Dir, name)
 			s.OK("start", name)
 			s.OK("delete", "--force", name)

@@ -340,13 +340,13 @@ func TestCgroupMount(t *testing.T) {
 		change Change
 		root   string // as the container sees it, below the hierarchy's
 	}{
-		{"without namespace", WithoutNamespace(specs.CgroupNamespace), "/MARK"},
+		{"without namespace", WithoutNamespace(specs.CgroupNamespace), "CGROUP"},
 		{"with namespace", WithNamespace(specs.CgroupNamespace, ""), "/"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := NewSandbox(t)
-			root := strings.ReplaceAll(c.root, "MARK", s.Mark)
+			root := strings.ReplaceAll(c.root, "CGROUP", s.Cgroup())
 			dir := filepath.Join(CgroupRoot, ByCgroup("pids", ""))
 			out := s.OutputOf(fmt.Sprintf("cat %s/pids.max; mkdir %s/x %s/x 2>/dev/null || echo no; cat /proc/self/cgroup; ", dir, CgroupRoot, dir)+catMounts, c.change,
 				func(c *specs.Spec) { c.Linux.Resources.Pids = &specs.LinuxPids{Limit: Ptr(int64(77))} })

@@ -289,6 +289,7 @@ func TestScheduler(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := NewSandbox(t)
+			Need(t, !s.Systemd || Unified(), "a slice has no time for real-time tasks")
 			box := s.Running(func(config *specs.Spec) {
 				config.Process.Scheduler = &c.give
 				// Where the kernel groups real-time tasks, a cgroup has no time for them unless it is given some.

@@ -51,7 +51,7 @@ func (s *Sandbox) Configure(b Bundle, changes ...Change) {
 	c := spec.Default(false)
 	c.Process.Terminal = false
 	c.Process.Args = []string{"sleep", "1000"}
-	c.Linux.CgroupsPath = "/" + s.Mark
+	c.Linux.CgroupsPath = s.CgroupsPath()
 	for _, change := range changes {
 		change(c)
 	}

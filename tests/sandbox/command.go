@@ -24,10 +24,17 @@ func (r Result) String() string {
 	return fmt.Sprintf("%s: exit status %d\nstdout: %s\nstderr: %s", strings.Join(r.Args, " "), r.Code, r.Stdout, r.Stderr)
 }
 
-// Command is the runtime with the sandbox's --root. Its output goes to files, which a container may keep open.
+// Command is the runtime with the sandbox's --root, and its cgroup driver. Its output goes to files, which a container may keep open.
 func (s *Sandbox) Command(args ...string) *exec.Cmd {
-	cmd := exec.Command(Binary, append([]string{"--root", s.Root}, args...)...)
+	global := []string{"--root", s.Root}
+	if s.Systemd {
+		global = append(global, "--systemd-cgroup")
+	}
+	cmd := exec.Command(Binary, append(global, args...)...)
 	cmd.Env = append(os.Environ(), "SOCK_TEST_MARK="+s.Mark)
+	if address := s.BusAddress(); address != "" {
+		cmd.Env = append(cmd.Env, address)
+	}
 	cmd.Dir = s.Dir
 	return cmd
 }

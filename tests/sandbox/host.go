@@ -29,10 +29,11 @@ func ByCgroup[T any](v1, v2 T) T {
 	return v1
 }
 
-// Cgroups lists the cgroup directories of the sandbox, which are named after its mark.
+// Cgroups lists the cgroup directories of the sandbox, which are named after its mark: itself, or units in its slice.
 func (s *Sandbox) Cgroups() []string {
 	dirs, _ := filepath.Glob(filepath.Join(CgroupRoot, ByCgroup("*", ""), s.Mark+"*"))
-	return dirs
+	units, _ := filepath.Glob(filepath.Join(CgroupRoot, ByCgroup("*", ""), s.Slice(), "*.scope"))
+	return append(dirs, units...)
 }
 
 // RemoveCgroup removes a cgroup and those below it.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/tests/fakesystemd"
 )
 
 const (
@@ -28,11 +30,15 @@ type Sandbox struct {
 	Root string
 	Mark string // in the environment of every command, in the name of every cgroup; no other begins with it
 	IDs  []string
+
+	Systemd bool                // has systemd manage cgroups
+	Fake    *fakesystemd.Server // stands in for systemd, where that doesn't run
 }
 
 var sandboxes atomic.Int64
 
-// NewSandbox makes a sandbox for the test and registers its end.
+// NewSandbox makes a sandbox for the test and registers its end. With SOCK_TEST_SYSTEMD=1 in the environment its containers
+// are units of systemd's.
 func NewSandbox(t *testing.T) *Sandbox {
 	t.Helper()
 	Need(t, os.Geteuid() == 0, "needs root")
@@ -41,6 +47,9 @@ func NewSandbox(t *testing.T) *Sandbox {
 	Must(t, err)
 	s := &Sandbox{T: t, Dir: dir, Root: filepath.Join(dir, "state"), Mark: fmt.Sprintf("sock-it-%d-%04d", os.Getpid(), sandboxes.Add(1))}
 	t.Cleanup(s.close)
+	if os.Getenv("SOCK_TEST_SYSTEMD") != "" {
+		s.useSystemd()
+	}
 	return s
 }
 
@@ -74,6 +83,9 @@ func (s *Sandbox) close() {
 	s.CheckNothingLeft()
 	if s.Failed() {
 		s.Rescue()
+	}
+	if s.Fake != nil {
+		s.Fake.Close()
 	}
 	if err := os.RemoveAll(s.Dir); err != nil {
 		s.Error(err)
@@ -137,6 +149,7 @@ func (s *Sandbox) Processes() []string {
 		}
 		dir := filepath.Join("/proc", e.Name())
 		if strings.Contains(ReadFile(dir+"/cgroup"), s.Mark+"/") || hasLineSuffix(ReadFile(dir+"/cgroup"), s.Mark) ||
+			strings.Contains(ReadFile(dir+"/cgroup"), "/"+s.Slice()+"/") ||
 			strings.Contains(ReadFile(dir+"/environ"), "SOCK_TEST_MARK="+s.Mark+"\x00") {
 			left = append(left, e.Name()+" "+strings.TrimSpace(ReadFile(dir+"/comm")))
 		}
