@@ -103,7 +103,7 @@ func engineCases(t *testing.T) []engineCase {
 			facts.Files = filesOf(config)
 			cases = append(cases, engineCase{name + "." + version, config, facts})
 		}
-		if name == "ctr-default" || name == "ctr-userns" || name == "docker29-cgroupns" {
+		if name == "docker20-bridge" {
 			cases = append(cases, engineCase{name + ".v1-systemd", config, inUnit(legacy())}, engineCase{name + ".v2-systemd", config, inUnit(unified())})
 		}
 	}
