@@ -12,6 +12,7 @@ import (
 
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/spec"
 	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
@@ -56,9 +57,18 @@ func (c *Container) runStartHooks(pidfd int) error {
 	return c.runHooks("startContainer", c.state.Hooks.StartContainer, join, pidfd, "created", c.state.Process)
 }
 
-// runPoststartHooks stops the container when one fails, as the spec has it since 1.2.
+// runPoststartHooks stops the container when one fails. Before version 1.3 of the spec each failure was a warning, and
+// everything went on; what counts is the version that config.json was written for.
 func (c *Container) runPoststartHooks() error {
 	if c.state.Hooks == nil {
+		return nil
+	}
+	if spec.Older(c.state.Version, 3) {
+		for i, hook := range c.state.Hooks.Poststart {
+			if err := c.runHook(hook, plan.Join{}, -1, "running", nil); err != nil {
+				c.runtime.Log.Warn(fmt.Sprintf("hooks.poststart[%d]: %s", i, err), "id", c.state.ID)
+			}
+		}
 		return nil
 	}
 	err := c.runHooks("poststart", c.state.Hooks.Poststart, plan.Join{}, -1, "running", nil)

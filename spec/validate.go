@@ -157,6 +157,13 @@ func checkVersion(version string) error {
 	return nil
 }
 
+// Older says whether an ociVersion that Validate accepts is older than version 1.minor; its release candidates are not.
+func Older(version string, minor int) bool {
+	numbers := strings.SplitN(version, ".", 3)
+	n, err := strconv.Atoi(numbers[min(1, len(numbers)-1)])
+	return err == nil && n < minor
+}
+
 // identifiers reports whether s is a list of SemVer's identifiers, such as "rc.1".
 func identifiers(s string) bool {
 	for id := range strings.SplitSeq(s, ".") {

@@ -479,3 +479,13 @@ func TestDefault(t *testing.T) {
 		t.Errorf("rootless: maps host user %d, want the caller, %d", got, want)
 	}
 }
+
+func TestOlder(t *testing.T) {
+	for version, want := range map[string]bool{
+		"1.0.0": true, "1.0.2-dev": true, "1.2.1+dev": true, "1.3.0": false, "1.3.0-rc.1": false, "1.10.0": false,
+	} {
+		if got := Older(version, 3); got != want {
+			t.Errorf("Older(%q, 3) = %t", version, got)
+		}
+	}
+}

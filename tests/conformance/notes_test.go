@@ -39,10 +39,6 @@ var notes = map[string]note{
 		why:  "defective: it waits until a process that ends at once is running, then kills it: luck decides",
 		luck: true,
 	},
-	"poststart_fail": {
-		why:      "it wants what the runtime spec demanded up to 1.2: only a warning. By 1.3 a poststart hook that fails is an error",
-		deviates: true,
-	},
 	"prestart":             {why: "it wants prestart hooks to run when the container is started; by the spec create runs them"},
 	"process_capabilities": {why: "it wants all capabilities; this machine lacks CAP_SYS_RESOURCE"},
 	"process_capabilities_fail": {

@@ -228,6 +228,32 @@ func TestFailingHook(t *testing.T) {
 	}
 }
 
+// Until version 1.2 of the spec, by whose rules the config may have been written, it was a warning, and everything went on.
+func TestFailingPoststartHookOfOlderConfig(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	file, changes := record(s)
+	for _, version := range []string{"1.0.2-dev", "1.2.1"} {
+		c := s.Create(append(changes, func(c *specs.Spec) {
+			c.Version = version
+			c.Linux.CgroupsPath += "-" + version
+			fails := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo the reason; exit 12"}}
+			c.Hooks.Poststart = append([]specs.Hook{fails}, c.Hooks.Poststart...)
+		})...)
+		log := filepath.Join(s.Dir, "log")
+		s.OK("--log", log, "--log-format", "json", "start", c.ID)
+		c.WantStatus("running")
+		entries := ReadLog(t, log)
+		if len(entries) != 1 || entries[0].Level != "warning" || !strings.Contains(entries[0].Msg, "hooks.poststart[0]: /bin/sh: exit status 12: the reason") {
+			t.Errorf("log: %+v", entries)
+		}
+		if got := kinds(ReadFile(file)); !strings.HasSuffix(got, " poststart") {
+			t.Errorf("hooks after it did not run: %s", got)
+		}
+		_ = os.Remove(log)
+	}
+}
+
 func TestHookTimeout(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
