@@ -69,7 +69,7 @@ func (c cell) run() (verdict, string, error) {
 	if status == setupFailed {
 		return verdict{}, said, fmt.Errorf("%s: the cell can't be made: %s", c.program, stderr.String())
 	}
-	return judge(stdout.String(), status, notes[c.program].silent), said, nil
+	return judge(stdout.String(), stderr.String(), status, notes[c.program].silent), said, nil
 }
 
 // setupFailed is the exit status of a cell that could not be made. No program uses it.

@@ -32,13 +32,15 @@ var (
 	planLine  = regexp.MustCompile(`^1\.\.(\d+)`)
 	directive = regexp.MustCompile(`(?i)# todo\b`) // a point that may fail, as TAP has it
 	errorKey  = regexp.MustCompile(`^\s+"?error"?: *(.*)`)
+	notCalled = regexp.MustCompile(`(?m)^WARNING: The post\w+ hook invoke fails$`)
 )
 
 // judge reads the Test Anything Protocol (version 13) of a program that ended by itself with an exit status. Programs of the
 // suite exit with 0 also when they fail. Those about hooks don't even have test points: they show an error only as a block
 // of YAML that belongs to none, where one after "ok" may well hold the error that was provoked. And a container that did
-// not run at all leaves no output: no plan. Only silent programs have none when they pass.
-func judge(output string, exitStatus int, silent bool) verdict {
+// not run at all leaves no output: no plan. Only silent programs have none when they pass. That a poststart or poststop hook
+// was never called is but a warning among the errors.
+func judge(output, errors string, exitStatus int, silent bool) verdict {
 	var v verdict
 	complain := func(format string, args ...any) {
 		if v.complaint == "" {
@@ -72,6 +74,9 @@ func judge(output string, exitStatus int, silent bool) verdict {
 			n, _ := strconv.Atoi(plan[1])
 			planned += n
 		}
+	}
+	if warning := notCalled.FindString(errors); warning != "" {
+		complain("%s", warning)
 	}
 	if exitStatus != 0 {
 		complain("exit status %d", exitStatus)
@@ -109,16 +114,23 @@ func TestJudge(t *testing.T) {
 		{"output in a block", header + "ok 1 - a\n  ---\n  stdout: |\n    not ok 1 - b\n  ...\n1..1\n", 0, "pass", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := judge(c.output, c.status, false)
+			v := judge(c.output, "", c.status, false)
 			if v.String() != c.want || v.complaint != c.complaint {
 				t.Errorf("got %q because of %q, want %q because of %q", v, v.complaint, c.want, c.complaint)
 			}
 		})
 	}
-	if v := judge("", 0, true); !v.passed() {
+	if v := judge("", "", 0, true); !v.passed() {
 		t.Errorf("silent: %s", v.complaint)
 	}
-	if v := judge("", 1, true); v.passed() {
+	if v := judge("", "", 1, true); v.passed() {
 		t.Error("silent, exit status 1: passed")
+	}
+	const warning = "WARNING: The poststop hook invoke fails"
+	if v := judge(header+"1..0\n", "level=warning msg=x\n"+warning+"\n", 0, false); v.complaint != warning {
+		t.Errorf("a hook that was not called: %q", v.complaint)
+	}
+	if v := judge(header+"1..0\n", "level=warning msg=\"WARNING: the hook\"\n", 0, false); !v.passed() {
+		t.Errorf("a warning of the runtime's: %s", v.complaint)
 	}
 }
