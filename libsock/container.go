@@ -15,6 +15,7 @@ import (
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/state"
+	"github.com/sock-runtime/sock/spec"
 )
 
 // Container is one container that exists, or did when it was loaded. It is for one goroutine; others take a Copy.
@@ -303,6 +304,9 @@ func (c *Container) Update(r *specs.LinuxResources, schemata ...string) error {
 	group, err := c.group()
 	if err != nil {
 		return err
+	}
+	for _, warning := range spec.ResourceWarnings(r) {
+		c.runtime.Log.Warn(warning)
 	}
 	if len(schemata) > 0 && c.state.Resctrl == nil {
 		return errors.New("updating a non-existent Intel RDT configuration is not supported") // runc's words

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -88,6 +89,30 @@ func checkLimits(r *specs.LinuxResources) error {
 		}
 	}
 	return nil
+}
+
+// ResourceWarnings returns what no kernel that sock runs on can do any more, as Warnings does; runc ignores it, too.
+func ResourceWarnings(r *specs.LinuxResources) []string {
+	m := r.Memory
+	if m == nil {
+		return nil
+	}
+	var warnings []string
+	for _, f := range []struct {
+		name  string
+		asked bool
+		why   string
+	}{
+		//lint:ignore SA1019 This is about its being deprecated.
+		{"kernel", m.Kernel != nil, "kernel memory has no limit of its own since Linux 5.16"},
+		{"kernelTCP", m.KernelTCP != nil, "as in runc"},
+		{"useHierarchy", m.UseHierarchy != nil && !*m.UseHierarchy, "memory is always accounted for by hierarchy since Linux 5.11"},
+	} {
+		if f.asked {
+			warnings = append(warnings, fmt.Sprintf("linux.resources.memory.%s: ignored: %s", f.name, f.why))
+		}
+	}
+	return warnings
 }
 
 // isPageSize reports whether s has the form of the kernel's hugetlb files: a number and KB, MB or GB.

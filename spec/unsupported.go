@@ -20,6 +20,10 @@ func Unsupported(s *specs.Spec) []*FieldError {
 
 	refuse(s.VM != nil, "vm", "not supported: sock makes no virtual machines")
 	const notYet = "not supported yet"
+	for _, key := range []string{AnnotationNet, AnnotationScratch} {
+		_, asked := s.Annotations[key]
+		refuse(asked, member("annotations", key), notYet)
+	}
 	if l := s.Linux; l != nil {
 		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
 	}

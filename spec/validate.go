@@ -54,10 +54,24 @@ func Warnings(s *specs.Spec) []string {
 			warnings = append(warnings, fmt.Sprintf("%s.options: %q has no effect on a bind", element("mounts", i), o.Data))
 		}
 	}
-	if s.Process == nil || s.Process.Capabilities == nil {
+	if s.Linux != nil && s.Linux.Resources != nil {
+		warnings = append(warnings, ResourceWarnings(s.Linux.Resources)...)
+	}
+	if s.Process == nil {
 		return warnings
 	}
+	for _, f := range []struct{ path, value string }{
+		{"process.commandLine", s.Process.CommandLine},
+		{"process.user.username", s.Process.User.Username},
+	} {
+		if f.value != "" {
+			warnings = append(warnings, f.path+": has no meaning on Linux")
+		}
+	}
 	caps := s.Process.Capabilities
+	if caps == nil {
+		return warnings
+	}
 	for _, set := range []struct {
 		name  string
 		names []string

@@ -393,6 +393,7 @@ func TestUnsupported(t *testing.T) {
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
 	s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
+	s.Annotations = map[string]string{AnnotationScratch: "/tmp", AnnotationNet: "", "dev.sock.other": ""}
 	s.Mounts = []specs.Mount{{}, {UIDMappings: mapping, GIDMappings: mapping}}
 	want := []string{
 		"windows: not supported on Linux",
@@ -400,6 +401,8 @@ func TestUnsupported(t *testing.T) {
 		"zos: not supported on Linux",
 		"freebsd: not supported on Linux",
 		"vm: not supported: sock makes no virtual machines",
+		`annotations["dev.sock.net"]: not supported yet`,
+		`annotations["dev.sock.scratch"]: not supported yet`,
 		"linux.netDevices: not supported yet",
 	}
 	var got []string
@@ -421,8 +424,15 @@ func TestWarnings(t *testing.T) {
 	}
 	s.Process.Capabilities.Ambient = []string{"cap_kill", "CAP_X"}
 	s.Mounts[1].Destination = "dev"
+	s.Process.CommandLine, s.Process.User.Username = "cmd", "somebody"
+	s.Linux.Resources.Memory = &specs.LinuxMemory{Kernel: ptr(int64(1)), KernelTCP: ptr(int64(-1)), UseHierarchy: ptr(false)}
 	want := []string{
 		"mounts[1].destination: relative paths are deprecated, using /dev",
+		"linux.resources.memory.kernel: ignored: kernel memory has no limit of its own since Linux 5.16",
+		"linux.resources.memory.kernelTCP: ignored: as in runc",
+		"linux.resources.memory.useHierarchy: ignored: memory is always accounted for by hierarchy since Linux 5.11",
+		"process.commandLine: has no meaning on Linux",
+		"process.user.username: has no meaning on Linux",
 		`process.capabilities.ambient[1]: ignoring unknown capability "CAP_X"`,
 		"process.capabilities.ambient[0]: can't raise ambient capability cap_kill: it is not both permitted and inheritable",
 	}

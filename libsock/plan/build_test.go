@@ -416,7 +416,7 @@ func TestMaskedAndReadonlyPaths(t *testing.T) {
 }
 
 func TestDevices(t *testing.T) {
-	uid, mode := uint32(7), unixMode(0o640)
+	uid, mode := uint32(7), unixMode(unix.S_IFCHR|0o1640)
 	p := built(t, func(in *input) {
 		in.facts.Kcore = true
 		in.spec.Linux.Devices = []specs.LinuxDevice{
@@ -427,7 +427,7 @@ func TestDevices(t *testing.T) {
 			{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2},
 		}
 	})
-	has(t, doing(t, p, "make device /dev/null"), fmt.Sprintf(`mknodat($8, "null", %#x, 0x103)`, unix.S_IFCHR|0o640), `fchownat($8, "null", 0x7, 0x0`)
+	has(t, doing(t, p, "make device /dev/null"), fmt.Sprintf(`mknodat($8, "null", %#x, 0x103)`, unix.S_IFCHR|0o1640), `fchownat($8, "null", 0x7, 0x0`)
 	has(t, doing(t, p, "make device /dev/net/tun"), `mkdirat(`, `mknodat(`, fmt.Sprintf(`"tun", %#x, %#x)`, unix.S_IFCHR|0o666, unix.Mkdev(10, 200)))
 	has(t, doing(t, p, "make device /fifo"), fmt.Sprintf(`"fifo", %#x, 0x0)`, unix.S_IFIFO|0o666))
 	has(t, doing(t, p, "make device /dev/disk"), fmt.Sprintf(`"disk", %#x, 0x801)`, unix.S_IFBLK|0o666))

@@ -104,7 +104,7 @@ func (b *builder) device(from string, d specs.LinuxDevice) {
 	name := path.Clean(d.Path)
 	mode := uint32(0o666)
 	if d.FileMode != nil {
-		mode = uint32(d.FileMode.Perm())
+		mode = uint32(*d.FileMode) & 0o7777 // the type in it is that of d.Type
 	}
 	parent, last := stub.Value(slotDev), path.Base(name)
 	var ops []stub.Instr
