@@ -425,6 +425,7 @@ func TestWarnings(t *testing.T) {
 	s.Process.Capabilities.Ambient = []string{"cap_kill", "CAP_X"}
 	s.Mounts[1].Destination = "dev"
 	s.Process.CommandLine, s.Process.User.Username = "cmd", "somebody"
+	//lint:ignore SA1019 This is about its being deprecated.
 	s.Linux.Resources.Memory = &specs.LinuxMemory{Kernel: ptr(int64(1)), KernelTCP: ptr(int64(-1)), UseHierarchy: ptr(false)}
 	want := []string{
 		"mounts[1].destination: relative paths are deprecated, using /dev",
