@@ -87,7 +87,10 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		return nil, nil, err
 	}
 	defer dir.Unlock()
-	child, err := c.launchInit(dir, p, h, o.PreserveFDs)
+	var child *child
+	if err = c.offerNotifySocket(p, dir.Path, o.NotifySocket); err == nil {
+		child, err = c.launchInit(dir, p, h, o.PreserveFDs)
+	}
 	if err == nil && o.PidFile != "" {
 		if err = writePidFile(o.PidFile, child.pid); err != nil {
 			child.kill()
@@ -330,43 +333,47 @@ func writePidFile(path string, pid int) error {
 
 // Start has the waiting process execute, runtime.md "Lifecycle" steps 6 to 9. The poststart hooks run without the lock:
 // they may call us for this container.
-func (c *Container) Start() error {
-	if err := c.start(); err != nil {
-		return err
-	}
-	return c.runPoststartHooks()
-}
+func (c *Container) Start() error { return c.StartNotifying("") }
 
-func (c *Container) start() error {
+// start opens the gate. Where a service manager listens at notify, it returns what passes notifications on to it.
+func (c *Container) start(notify string) (n *notifier, err error) {
 	dir, status, err := c.lock()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer dir.Unlock()
 	switch status {
 	case "created":
 	case "stopped":
-		return errors.New("cannot start a container that has stopped")
+		return nil, errors.New("cannot start a container that has stopped")
 	case "running", "paused":
-		return errors.New("cannot start an already running container")
+		return nil, errors.New("cannot start an already running container")
 	default:
-		return fmt.Errorf("cannot start a container in the %s state", status)
+		return nil, fmt.Errorf("cannot start a container in the %s state", status)
 	}
 	pidfd, err := c.openInit()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unix.Close(pidfd)
+	if notify != "" {
+		n, err = listenNotify(dir.Path, notify, c.runtime.Log)
+		if errors.Is(err, os.ErrNotExist) {
+			c.runtime.Log.Warn("the container was created without NOTIFY_SOCKET, so it can't notify", "id", c.state.ID)
+		} else if err != nil {
+			return nil, err
+		}
+	}
 	if err := c.runStartHooks(pidfd); err != nil {
-		return errors.Join(err, c.stop())
+		return n, errors.Join(err, c.stop())
 	}
 	if err := openGate(dir.Path); err != nil {
-		return err
+		return n, err
 	}
 	if err := executeError(dir.Path, c.state.Process.Args[0]); err != nil {
-		return errors.Join(err, c.stop()) // it ends by itself; wait for that
+		return n, errors.Join(err, c.stop()) // it ends by itself; wait for that
 	}
-	return nil
+	return n, nil
 }
 
 // openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,

@@ -69,7 +69,7 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	return foreground(child, terminal, caught)
+	return foreground(child, terminal, caught, nil)
 }
 
 // Process is one that StartProcess started.
@@ -82,8 +82,7 @@ type Process struct {
 
 // StartProcess runs a process in the container and returns when it has executed. record is called while it waits for that:
 // whoever is killed before record returns leaves a process that ends by itself. When record fails, or the start after it,
-// nothing is left of the process or its descriptors. Detach, ConsoleSocket, PidfdSocket and PidFile have no
-// meaning here.
+// nothing is left of the process or its descriptors. Detach, PidFile and the sockets have no meaning here.
 func (c *Container) StartProcess(o ExecOptions, record func(*Process) error) (*Process, error) {
 	o.Process, o.Detach, o.ConsoleSocket = c.complete(o.Process), false, ""
 	if err := spec.ValidateProcess(o.Process); err != nil {

@@ -2,6 +2,7 @@ package libsock
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -31,19 +32,25 @@ const lastSignal = 64
 func catchSignals() (int, error) { return signals.Catch(relayed()) }
 
 // relay waits until the process has ended, and sends it the signals that we got. A change of our window's size goes to
-// its terminal.
-func relay(caught, pidfd int, t *terminal) error {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: int32(caught), Events: unix.POLLIN}}
+// its terminal, what it says of itself to our service manager, for which we are its main process.
+func relay(caught, pidfd int, t *terminal, n *notifier) error {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: int32(caught), Events: unix.POLLIN}, {Fd: -1, Events: unix.POLLIN}}
+	if n != nil {
+		fds[2].Fd = int32(n.socket)
+	}
 	for fds[0].Revents == 0 {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
 			return fmt.Errorf("wait for the process: %w", err)
+		}
+		if fds[2].Revents != 0 {
+			n.relay(os.Getpid())
 		}
 		if fds[1].Revents == 0 {
 			continue
 		}
 		var numbers [64]byte
-		n, _ := unix.Read(caught, numbers[:])
-		for _, s := range numbers[:max(n, 0)] {
+		got, _ := unix.Read(caught, numbers[:])
+		for _, s := range numbers[:max(got, 0)] {
 			if unix.Signal(s) == unix.SIGWINCH {
 				t.resize()
 			} else {
@@ -51,5 +58,6 @@ func relay(caught, pidfd int, t *terminal) error {
 			}
 		}
 	}
+	n.drain(os.Getpid())
 	return nil
 }

@@ -47,6 +47,7 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 		p.beforeExec = terminal.prepare
 	}
 	c, child, err := r.create(p, o.CreateOptions, socket)
+	defer p.notify.close()
 	if err != nil {
 		terminal.close()
 		return 0, err
@@ -58,9 +59,12 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 		return 0, errors.Join(err, c.Delete(true))
 	}
 	if o.Detach {
+		if p.notify != nil {
+			p.notify.untilReady(child.pidfd, child.pid)
+		}
 		return 0, nil
 	}
-	status, err := foreground(child, terminal, caught)
+	status, err := foreground(child, terminal, caught, p.notify)
 	if !o.Keep {
 		if deleted := c.Delete(true); deleted != nil && deleted != ErrNotExist {
 			err = errors.Join(err, deleted)
@@ -209,13 +213,14 @@ func reapOrphans() {
 	}
 }
 
-// foreground stands in for the process: signals go on to it, its terminal to ours; it returns the exit status.
-func foreground(c *child, t *terminal, caught int) (int, error) {
+// foreground stands in for the process: signals go on to it, its terminal to ours, its notifications to our service
+// manager; it returns the exit status.
+func foreground(c *child, t *terminal, caught int, n *notifier) (int, error) {
 	if t != nil {
 		defer t.close()
 		t.attach()
 	}
-	if err := relay(caught, c.pidfd, t); err != nil {
+	if err := relay(caught, c.pidfd, t, n); err != nil {
 		return 0, err
 	}
 	status, err := c.wait()

@@ -51,7 +51,9 @@ type CreateOptions struct {
 	PidFile       string
 	NoPivot       bool
 	NoNewKeyring  bool
-	PreserveFDs   int // descriptors from 3 on that the process inherits
+	PreserveFDs   int    // descriptors from 3 on that the process inherits
+	ListenFDs     int    // how many of them it is told of as sockets that systemd passed, sd_listen_fds(3)
+	NotifySocket  string // where the service manager listens, sd_notify(3); "" if none does
 }
 
 // prepared is a container whose config was read and whose plan is made; nothing has happened yet.
@@ -63,6 +65,7 @@ type prepared struct {
 	filter  *plan.Filter   // nil: none
 	resctrl *resctrl.Group // nil: none
 	pidfds  *pidfdSocket
+	notify  *notifier
 	// beforeExec, if not nil, runs while a process without a gate waits to execute.
 	beforeExec func() error
 }
@@ -119,6 +122,11 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	p.opt = plan.Options{
 		ID: o.ID, Bundle: o.Bundle, Rootfs: rootfs, Gate: gate, Console: config.Process.Terminal, NoPivot: o.NoPivot,
 		NoKeyring: o.NoNewKeyring, PreserveFDs: o.PreserveFDs, Profile: profile, Stdio: o.Stdio != nil,
+		Env: listenVariables(o.ListenFDs),
+	}
+	if o.NotifySocket != "" {
+		p.opt.Notify = filepath.Join(r.Root, o.ID, notifyDir)
+		p.opt.Env = append(p.opt.Env, notifyVariable)
 	}
 	facts, err := initFacts(config, p.opt, p.group, o.Stdio)
 	if err != nil {
@@ -159,6 +167,15 @@ func stripRootfs(mounts []specs.Mount, rootfs string) {
 			mounts[i].Destination = "/" + inside
 		}
 	}
+}
+
+// listenVariables tell the process of the sockets that systemd passed to us for it, sd_listen_fds(3): process 1 is what a
+// container's init usually is, and what runc writes in any case.
+func listenVariables(sockets int) []string {
+	if sockets == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("LISTEN_FDS=%d", sockets), "LISTEN_PID=1"}
 }
 
 // profile decides between the config's annotation and the runtime's default. Lean's substitutions are not there yet, so

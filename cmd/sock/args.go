@@ -170,8 +170,8 @@ func createOptions(ctx *cli.Context) (libsock.CreateOptions, error) {
 	if err != nil {
 		return none, err
 	}
-	preserve := ctx.Int("preserve-fds")
-	if err := checkPreserved(preserve); err != nil {
+	preserve, listen := ctx.Int("preserve-fds"), listenFDs()
+	if err := checkPreserved(preserve, listen); err != nil {
 		return none, err
 	}
 	return libsock.CreateOptions{
@@ -182,7 +182,9 @@ func createOptions(ctx *cli.Context) (libsock.CreateOptions, error) {
 		PidFile:       pidFile,
 		NoPivot:       ctx.Bool("no-pivot"),
 		NoNewKeyring:  ctx.Bool("no-new-keyring"),
-		PreserveFDs:   preserve,
+		PreserveFDs:   listen + preserve,
+		ListenFDs:     listen,
+		NotifySocket:  os.Getenv("NOTIFY_SOCKET"),
 	}, nil
 }
 
@@ -204,18 +206,38 @@ func enterBundle(dir string) (string, error) {
 	return os.Getwd()
 }
 
-// checkPreserved checks that the caller really passed n descriptors from 3 on. Those that are close-on-exec are not the
-// caller's but ours.
-func checkPreserved(n int) error {
+// listenFDs is how many sockets systemd passed to us, from descriptor 3 on, sd_listen_fds(3).
+func listenFDs() int {
+	if pid, err := strconv.Atoi(os.Getenv("LISTEN_PID")); err != nil || pid != os.Getpid() {
+		return 0 // for our parent, say
+	}
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
+// checkPreserved checks that the caller really passed the descriptors: from 3 on listen for LISTEN_FDS, then n for
+// --preserve-fds. Those that are close-on-exec are not the caller's but ours.
+func checkPreserved(n, listen int) error {
 	if n < 0 {
 		return fmt.Errorf("invalid number of preserved-fds: %d", n)
 	}
-	for i := range n {
-		flags, err := unix.FcntlInt(uintptr(3+i), unix.F_GETFD, 0)
+	passed := func(fd int) error {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err == nil && flags&unix.FD_CLOEXEC != 0 {
 			err = unix.EBADF
 		}
-		if err != nil {
+		return err
+	}
+	for i := range listen {
+		if err := passed(3 + i); err != nil {
+			return fmt.Errorf("LISTEN_FDS is %d, but descriptor %d was not passed: %w", listen, 3+i, err)
+		}
+	}
+	for i := range n {
+		if err := passed(3 + listen + i); err != nil {
 			return fmt.Errorf("unable to stat preserved-fd %d (of %d): %w", i, n, err)
 		}
 	}

@@ -69,10 +69,10 @@ func hostRoot(t *testing.T) bool {
 }
 
 func TestCheckPreserved(t *testing.T) {
-	if err := checkPreserved(0); err != nil {
+	if err := checkPreserved(0, 0); err != nil {
 		t.Error(err)
 	}
-	if err := checkPreserved(-1); err == nil {
+	if err := checkPreserved(-1, 0); err == nil {
 		t.Error("a negative number is accepted")
 	}
 	// Take 3 from whoever has it, and give it back.
@@ -89,13 +89,13 @@ func TestCheckPreserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = "unable to stat preserved-fd 0 (of 1): bad file descriptor"
-	if err := checkPreserved(1); err == nil || err.Error() != want {
+	if err := checkPreserved(1, 0); err == nil || err.Error() != want {
 		t.Errorf("close-on-exec: error is %v, want %s", err, want)
 	}
 	if _, err := unix.FcntlInt(3, unix.F_SETFD, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkPreserved(1); err != nil {
+	if err := checkPreserved(1, 0); err != nil {
 		t.Errorf("a descriptor of the caller: %v", err)
 	}
 }

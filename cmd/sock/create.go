@@ -14,6 +14,12 @@ var createCommand = &cli.Command{
 when the command returns, but waits: "sock start" has it execute the program in
 process.args. That the program exists and may be executed is checked already.
 
+Sockets that systemd passes (LISTEN_FDS, LISTEN_PID) go on to the process, from
+file descriptor 3 on; those of --preserve-fds follow. If NOTIFY_SOCKET is set, the
+process has a socket of its own at /run/notify/notify.sock, and what it says there
+of its state goes on to the service manager with "sock start", which waits for
+READY=1.
+
 The ID must not be in use. It is made of letters, digits and the characters _+-.`,
 	Flags: []cli.Flag{
 		bundleFlag,

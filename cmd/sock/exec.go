@@ -86,7 +86,7 @@ func execProcess(ctx *cli.Context) (int, error) {
 		return 0, err
 	}
 	preserve := ctx.Int("preserve-fds")
-	if err := checkPreserved(preserve); err != nil {
+	if err := checkPreserved(preserve, 0); err != nil {
 		return 0, err
 	}
 	return c.Exec(libsock.ExecOptions{

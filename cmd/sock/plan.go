@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,7 +48,7 @@ func printPlan(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := r.Plan(libsock.CreateOptions{ID: ctx.String("id"), Bundle: bundle})
+	p, err := r.Plan(libsock.CreateOptions{ID: ctx.String("id"), Bundle: bundle, NotifySocket: os.Getenv("NOTIFY_SOCKET")})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,13 @@ var runCommand = &cli.Command{
 	Description: `Makes the container that config.json of the bundle describes and starts it at
 once. Unless --detach is given, the command waits for the process, passes signals
 on to it, deletes the container in the end, and exits with the status of the
-process, or with 128 and the signal's number.`,
+process, or with 128 and the signal's number.
+
+Sockets that systemd passes (LISTEN_FDS, LISTEN_PID) go on to the process, from
+file descriptor 3 on; those of --preserve-fds follow. If NOTIFY_SOCKET is set, the
+process has a socket of its own at /run/notify/notify.sock, and what it says there
+of its state goes on to the service manager. With
+--detach, the command waits for READY=1.`,
 	Flags: []cli.Flag{
 		bundleFlag,
 		consoleSocketFlag,

@@ -1,12 +1,18 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
 
 var startCommand = &cli.Command{
-	Name:        "start",
-	Usage:       "execute the user's program in a created container",
-	ArgsUsage:   "<container-id>",
-	Description: `Lets the process that "sock create" made execute the program in process.args.`,
+	Name:      "start",
+	Usage:     "execute the user's program in a created container",
+	ArgsUsage: "<container-id>",
+	Description: `Lets the process that "sock create" made execute the program in process.args. If
+NOTIFY_SOCKET is set, as it was for create, the command waits for READY=1 and
+passes it on to the service manager.`,
 	Action: func(ctx *cli.Context) error {
 		if err := requireArgs(ctx, 1, 1); err != nil {
 			return err
@@ -15,6 +21,6 @@ var startCommand = &cli.Command{
 		if err != nil {
 			return err
 		}
-		return c.Start()
+		return c.StartNotifying(os.Getenv("NOTIFY_SOCKET"))
 	},
 }

@@ -266,6 +266,24 @@ func TestBindMount(t *testing.T) {
 	}
 }
 
+// What the caller adds comes last, so that it replaces what config.json has.
+func TestNotifySocket(t *testing.T) {
+	p := built(t, func(in *input) {
+		withMount(specs.Mount{Destination: "/run", Type: "tmpfs"})(in)
+		in.spec.Process.Env = []string{"NOTIFY_SOCKET=/mine", "A=1"}
+		in.opt.Notify, in.opt.Env = "/state/box/notify", []string{"NOTIFY_SOCKET=" + plan.NotifyDir + "/notify.sock"}
+	})
+	inOrder(t, p, "mount /run", "clone the mount of /state/box/notify", "mount /run/notify", "make it the root")
+	has(t, doing(t, p, "clone the mount of /state"), "mount_setattr($11, \"\", 0x1000, {0f00000000000000")
+	has(t, doing(t, p, "exec"), `["A=1" "NOTIFY_SOCKET=/run/notify/notify.sock"]`)
+	for _, l := range p.Child {
+		if strings.HasPrefix(l.Does, "mount /run/notify") && l.From != "NOTIFY_SOCKET" {
+			t.Errorf("asked for by %q", l.From)
+		}
+	}
+	hasNot(t, doing(t, built(t, func(*input) {}), "exec"), "NOTIFY")
+}
+
 func TestIDMappedMount(t *testing.T) {
 	mapping := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 1}}
 	for option, recursive := range map[string]bool{"idmap": false, "ridmap": true} {

@@ -55,7 +55,17 @@ func (b *builder) mounts() error {
 			return err
 		}
 	}
+	if b.opt.Notify != "" {
+		b.notifySocket()
+	}
 	return nil
+}
+
+// notifySocket shows the directory with the socket on which the container may notify the service manager.
+func (b *builder) notifySocket() {
+	const from, set = "NOTIFY_SOCKET", unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	b.placeTree(from, from, CloneTree{Out: from, Path: b.opt.Notify, Attrs: append(b.treePropagation(), Attr{Set: set})},
+		specs.Mount{Destination: NotifyDir, Source: b.opt.Notify, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}})
 }
 
 // harmlessInProc are the files of /proc that container tools (lxcfs) cover with their own: they only tell something.
@@ -179,26 +189,31 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 	case o.IDMap != "":
 		return fmt.Errorf("%s.options: %s needs uidMappings and gidMappings, or a user namespace", from, o.IDMap)
 	}
-	n := Note{From: from + ".source", Does: "clone the mount of " + source}
+	b.placeTree(from, from+".source", act, m)
+	return nil
+}
+
+// placeTree plans the clone of a tree of mounts, which field asks for, and its place.
+func (b *builder) placeTree(from, field string, act CloneTree, m specs.Mount) {
+	n, file := Note{From: field, Does: "clone the mount of " + act.Path}, b.facts.Files[act.Path]
 	if b.bindsOutside() || act.IDMap != nil {
 		n.Fast = FastDetached
 		b.step(n, act)
-		mount, ops := b.prepared(from, b.facts.Files[source])
-		b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m), ops...)
-		return nil
+		mount, ops := b.prepared(from, file)
+		b.place(from, m.Destination, file, mount, handMount(m), ops...)
+		return
 	}
 	// The child's copy of the host's mounts will do, and then mountinfo has the binds, too, in the order of config.json.
 	flags, mount := unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, stub.Value(slotM)
 	if act.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(source), stub.Int(flags)))}
+	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(act.Path), stub.Int(flags)))}
 	for _, a := range act.Attrs {
 		ops = append(ops, setAttr(mount, a))
 	}
 	b.line(n, ops...)
-	b.place(from, m.Destination, b.facts.Files[source], mount, handMount(m))
-	return nil
+	b.place(from, m.Destination, file, mount, handMount(m))
 }
 
 // bindsOutside says whether the sources of binds must be cloned in the host's mount namespace: where the child has no

@@ -84,6 +84,8 @@ type Options struct {
 	NoPivot     bool
 	NoKeyring   bool
 	PreserveFDs int
+	Env         []string // what the caller adds to process.env
+	Notify      string   // directory on the host that is shown at NotifyDir, or ""
 	Profile     string
 }
 
@@ -154,6 +156,9 @@ const (
 	GateUsed  = "started"     // its name once start took it
 	ErrorFile = "start.error" // record of an execve that failed after start
 )
+
+// NotifyDir is where a container that is to notify a service manager finds the socket, as with runc.
+const NotifyDir = "/run/notify"
 
 // Slots that live longer than a line; the others are for one line each.
 const (

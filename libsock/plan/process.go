@@ -364,7 +364,7 @@ func (b *builder) findExecutable(p *specs.Process) {
 // execute ends the plan: the child becomes the user's process.
 func (b *builder) execute(p *specs.Process) {
 	b.plan.Child = append(b.plan.Child, b.late...)
-	argv, envp := stub.Vector(p.Args), stub.Vector(environment(p.Env, b.facts.Home))
+	argv, envp := stub.Vector(p.Args), stub.Vector(environment(slices.Concat(p.Env, b.opt.Env), b.facts.Home))
 	files := candidates(p)
 	var ops []stub.Instr
 	for i, file := range files {
