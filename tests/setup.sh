@@ -39,6 +39,15 @@ missing() {
 	done
 }
 
+# hold_services has packages start no service, Docker's above all, as long as this script runs.
+hold_services() {
+	policy=/usr/sbin/policy-rc.d
+	[ ! -e $policy ] || return 0
+	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+	trap 'as_root rm -f "$policy"' EXIT
+	as_root chmod +x $policy
+}
+
 # install installs packages, but not at the cost of others: runc from Debian, say, would push out Docker's containerd.io.
 # Only busybox may go, for busybox-static has all of it.
 install() {
@@ -53,6 +62,7 @@ install() {
 	removed=$(echo "$removed" | sed -n 's/^Remv \([^ ]*\).*/\1/p' | grep -vx busybox || true)
 	[ -z "$removed" ] || die "installing $* would remove $removed; install them by hand if you want that"
 	echo "setup: installing $*"
+	hold_services
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
 }
 
@@ -67,7 +77,8 @@ packages() {
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
 	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
 	missing apparmor_parser=apparmor secilc=secilc dbus-daemon=dbus-daemon
-	missing podman=podman buildah=buildah conmon=conmon catatonit=catatonit iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
+	missing dockerd=docker.io containerd=containerd podman=podman buildah=buildah conmon=conmon catatonit=catatonit
+	missing iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
 }
 
 # go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.

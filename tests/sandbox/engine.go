@@ -42,6 +42,7 @@ if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
 	umount /sys/fs/cgroup
 	mount --move /run/cgroup /sys/fs/cgroup
 fi
+mount --make-rshared / # as under systemd
 ip link set lo up
 echo ready
 exec sleep infinity`

@@ -1,0 +1,211 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/bits"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
+)
+
+// daemon is dockerd in a room.
+type daemon struct {
+	*Room
+	args []string
+	log  string
+	cmd  *exec.Cmd
+}
+
+// start starts dockerd and waits until it answers.
+func (d *daemon) start(c client) {
+	d.Helper()
+	d.cmd = d.Room.Command(d.args...)
+	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	Must(d.T, err)
+	defer log.Close()
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	Must(d.T, d.cmd.Start())
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		r := c.Try("version")
+		if r.Code == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.Fatalf("dockerd does not start: %v\n%s", r, ReadFile(d.log))
+		}
+	}
+}
+
+// stop has dockerd end in an orderly way.
+func (d *daemon) stop() {
+	_ = d.cmd.Process.Signal(unix.SIGTERM)
+	kill := time.AfterFunc(30*time.Second, func() { _ = d.cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := d.cmd.Wait(); err != nil {
+		d.Errorf("dockerd: %v\n%s", err, ReadFile(d.log))
+	}
+}
+
+// hasAllCapabilities tells whether we have those that the kernel knows.
+func hasAllCapabilities() bool {
+	effective, _ := strconv.ParseUint(StatusField(ReadFile("/proc/self/status"), "CapEff"), 16, 64)
+	return bits.OnesCount64(effective) == Atoi(ReadFile("/proc/sys/kernel/cap_last_cap"))+1
+}
+
+// TestDocker has Debian's Docker, 20.10 in Debian 12, whose only runtimes are programs, and whose default one is that
+// under test: so builds use it, too.
+func TestDocker(t *testing.T) {
+	t.Parallel()
+	room := engineRoom(t, "dockerd", "docker", "containerd", "iptables")
+	s := room.Sandbox
+	config, err := json.Marshal(map[string]any{
+		"runtimes":        map[string]any{"sock": map[string]string{"path": Binary}},
+		"default-runtime": "sock",
+		"exec-opts":       []string{"native.cgroupdriver=cgroupfs"},
+		"cgroup-parent":   "/" + s.Mark,
+		"data-root":       filepath.Join(s.Dir, "data"),
+		"exec-root":       "/run/docker",
+		"pidfile":         "/run/docker.pid",
+		"hosts":           []string{"unix:///run/docker.sock"},
+		"live-restore":    true,
+	})
+	Must(t, err)
+	WriteFile(t, filepath.Join(s.Dir, "daemon.json"), string(config), 0o644)
+	d := &daemon{Room: room, args: []string{"dockerd", "--config-file", filepath.Join(s.Dir, "daemon.json")}, log: filepath.Join(s.Dir, "dockerd.log")}
+	program := "docker"
+	if _, err := os.Stat("/usr/bin/docker"); err == nil {
+		program = "/usr/bin/docker" // Debian's
+	}
+	c := client{
+		Engine: Engine{Sandbox: s, Room: room, Args: []string{program}, Env: []string{
+			"DOCKER_HOST=unix:///run/docker.sock", "DOCKER_CONFIG=" + s.Dir, "DOCKER_BUILDKIT=0", "DOCKER_CONTEXT=default",
+		}},
+		rm: []string{"rm", "--force", "--volumes"}, privileged: hasAllCapabilities(), execNotFound: 126,
+	}
+	d.start(c)
+	t.Cleanup(func() {
+		if all := strings.Fields(c.OK("ps", "--all", "--quiet")); len(all) > 0 {
+			c.Try(append([]string{"rm", "--force"}, all...)...)
+		}
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/run/docker/runtime-sock/moby/[0-9a-f]*", room.Pid()))
+		if len(states) > 0 {
+			t.Errorf("states are left: %v", states)
+		}
+		d.stop()
+		removeParents(c.Engine, "")
+	})
+	c.OK("import", s.ImageTar(), "box")
+	c.play([]scenario{
+		{"run", client.testRun},
+		{"process", client.testProcess},
+		{"isolation", client.testIsolation},
+		{"limits", client.testLimits},
+		{"mounts", client.testMounts},
+		{"exec", client.testExec},
+		{"life", client.testLife},
+		{"terminal", client.testTerminal},
+		{"restart", client.testRestart},
+		{"network", client.testNetwork},
+		{"own network", dockerOwnNetwork},
+		{"out of memory", dockerOutOfMemory},
+		{"more flags", dockerFlags},
+		{"health", dockerHealth},
+		{"namespaces of another", dockerContainerNamespaces},
+		{"build", dockerBuild},
+		{"live restore", func(c client) { dockerLiveRestore(c, d) }},
+	})
+}
+
+// dockerOwnNetwork has two containers on a network of their own, where Docker's name server knows them.
+func dockerOwnNetwork(c client) {
+	c.OK("network", "create", "own")
+	defer func() { c.OK("network", "rm", "own") }()
+	c.OK(c.line("run --detach --name server", "--network own", "box", "sh", "-c", "while :; do echo hello | busybox nc -l -p 80; done")...)
+	defer c.remove("server")
+	Equal(c.T, "answer", c.script("--network own", "until busybox nc server 80; do sleep 0.05; done"), "hello")
+	c.OK("network", "disconnect", "own", "server")
+	Equal(c.T, "interfaces left", c.OK("exec", "server", "ls", "/sys/class/net"), "lo")
+	c.OK("network", "connect", "bridge", "server")
+	Equal(c.T, "interfaces then", c.OK("exec", "server", "sh", "-c", "ls /sys/class/net | wc -l"), "2")
+}
+
+func dockerOutOfMemory(c client) {
+	r := c.Try(c.line("run --name box", "--memory 8m --memory-swap 8m", "box", "sh", "-c", "a=x; while :; do a=$a$a; done")...)
+	defer c.remove("box")
+	Equal(c.T, "exit status", r.Code, 137)
+	Equal(c.T, "OOMKilled", c.inspect("box", ".State.OOMKilled"), "true")
+}
+
+// dockerFlags are those that Podman treats in another manner.
+func dockerFlags(c client) {
+	Equal(c.T, "a working directory that isn't there", c.script("--workdir /made/here --user 1000", "pwd"), "/made/here")
+	const lines = `trap 'echo hup' HUP; trap 'echo usr1; exit 4' USR1; echo ready; while :; do sleep 0.05; done`
+	c.start("box", "--stop-signal USR1", lines)
+	c.waitFor("box", "ready")
+	c.OK("kill", "--signal", "HUP", "box")
+	c.waitFor("box", "hup")
+	c.OK("stop", "box")
+	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "4")
+}
+
+func dockerHealth(c client) {
+	c.OK(c.line("run --detach --name box", "--health-interval 200ms --health-retries 1", "--health-cmd", "test -e /tmp/ok", "box", "sleep", "1000")...)
+	defer c.remove("box")
+	want := func(health string) {
+		c.Helper()
+		Eventually(c.T, health, func() error {
+			if got := c.inspect("box", ".State.Health.Status"); got != health {
+				return fmt.Errorf("is %s", got)
+			}
+			return nil
+		})
+	}
+	want("unhealthy")
+	c.OK("exec", "box", "touch", "/tmp/ok")
+	want("healthy")
+}
+
+func dockerContainerNamespaces(c client) {
+	c.start("box", "--ipc shareable", untilTerm)
+	const show = "for kind in pid net ipc; do readlink /proc/self/ns/$kind; done"
+	Equal(c.T, "namespaces", c.script("--network container:box --pid container:box --ipc container:box", show), c.OK("exec", "box", "sh", "-c", show))
+}
+
+// dockerBuild has Docker's old builder, which runs the steps as containers of the default runtime; BuildKit executes runc.
+func dockerBuild(c client) {
+	dir := filepath.Join(c.Dir, "context")
+	const lines = "FROM box\nRUN echo built > /built\nUSER 1000\nWORKDIR /work\nRUN id -u > /tmp/who && pwd >> /tmp/who\nCMD cat /built /tmp/who\n"
+	WriteFile(c.T, filepath.Join(dir, "Dockerfile"), strings.Replace(lines, "USER", "RUN chmod 1777 /tmp\nUSER", 1), 0o644)
+	c.OK("build", "--network", "none", "--tag", "built", dir)
+	Equal(c.T, "output of the image", c.OK(c.line("run --rm", "", "built")...), "built\n1000\n/work")
+	WriteFile(c.T, filepath.Join(dir, "Dockerfile"), "FROM box\nRUN exit 3\n", 0o644)
+	c.said(c.Try("build", "--network", "none", dir), 3, "returned a non-zero code: 3")
+}
+
+// dockerLiveRestore has a container outlive the daemon and containerd.
+func dockerLiveRestore(c client, d *daemon) {
+	c.start("box", "", untilTerm)
+	c.waitFor("box", "ready")
+	pid := Atoi(c.inspect("box", ".State.Pid"))
+	d.stop()
+	if !Alive(pid) {
+		c.Error("the container ended with dockerd")
+	}
+	d.start(c)
+	c.wantStatus("box", "running")
+	Equal(c.T, "pid", Atoi(c.inspect("box", ".State.Pid")), pid)
+	c.Prints("0", "exec", "box", "id", "-u")
+	c.OK("pause", "box")
+	c.OK("unpause", "box")
+	c.OK("stop", "box")
+	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "3")
+}
