@@ -473,7 +473,8 @@ func (b *builder) readonlyPaths() {
 
 const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
 
-// fdNull is a detached mount of the host's /dev/null, never of the image's (CVE-2025-31133).
+// fdNull is a detached mount of the host's /dev/null, never of the image's (CVE-2025-31133). It is read-only, which the
+// device's driver doesn't mind: else root of the container could change the mode of the host's for everyone.
 const fdNull = "null"
 
 // takeMask has the mask for files at hand while what the parent prepared is in reach.
@@ -482,7 +483,7 @@ func (b *builder) takeMask() {
 		return
 	}
 	b.step(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null", Fast: FastDetached},
-		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
+		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}}})
 	null, ops := b.prepared(fdNull, true)
 	b.line(Note{From: "linux.maskedPaths", Does: "take the mask for files"},
 		append(ops, into(slotNullTree, sys(unix.SYS_FCNTL, null, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))), closeFD(null))...)

@@ -33,14 +33,15 @@ ptmx pts/ptmx
 1`))
 }
 
-// Through /proc/self/fd/0 root of a container could change the mode of the host's /dev/null for everyone.
-func TestStdioIsNotTheHostsNull(t *testing.T) {
+// Through /proc/self/fd/0, or a masked file, root of a container could change the mode of the host's /dev/null for everyone.
+func TestNullStaysTheHosts(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
 	before := DeviceOwners(t)
-	const lines = `stat -L -c '%d:%i' /proc/self/fd/0 /dev/null | uniq | wc -l; chmod 600 /proc/self/fd/0; echo x >&0; stat -c %a /dev/null`
+	const lines = `stat -L -c '%d:%i' /proc/self/fd/0 /dev/null | uniq | wc -l; chmod 600 /proc/self/fd/0; echo x >&0; stat -c %a /dev/null
+		chmod 600 /proc/keys 2>/dev/null || echo refused; echo x > /proc/keys; cat /proc/keys | wc -c`
 	cmd := s.Command("run", "--bundle", s.Bundle(Script(lines)).Dir, s.NewID()) // its stdin is /dev/null
-	Equal(t, "output", s.Do(cmd).Stdout, "1\n600\n")
+	Equal(t, "output", s.Do(cmd).Stdout, "1\n600\nrefused\n0\n")
 	if after := DeviceOwners(t); after != before {
 		t.Errorf("the host's devices are\n%swere\n%s", after, before)
 		Must(t, os.Chmod("/dev/null", 0o666))
