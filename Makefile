@@ -22,7 +22,7 @@ SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh tests/vm/kernel.sh test
 # Tests and the demo need root; test binaries alone run with it. Where a machine lacks something, a test is skipped; with
 # SOCK_TEST_STRICT=1, as in CI, it fails if what is lacking could have been installed.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
-TEST := go test -tags $(TAGS) $(if $(SUDO),-exec '$(SUDO)')
+TEST := go test -timeout 30m -tags $(TAGS) $(if $(SUDO),-exec '$(SUDO)')
 ifdef CI
 export SOCK_TEST_STRICT ?= 1
 endif
@@ -57,7 +57,7 @@ test-integration: bin/sock ## the tests that run bin/sock on real bundles, as ro
 	$(TEST) -count=1 ./tests/integration
 
 test-vm: ## the tests in a virtual machine: an older kernel, cgroup v2 only (SOCK_TEST_VM_RUN picks tests)
-	go test -count=1 ./tests/vm
+	go test -timeout 30m -count=1 ./tests/vm
 
 test-race: ## the library's tests under the race detector: the child must not run what it instruments
 	$(TEST) -race -count=1 ./libsock/... ./tests/inprocess

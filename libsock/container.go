@@ -154,7 +154,8 @@ func (c *Container) openInit() (int, error) {
 		return -1, ErrNotRunning
 	}
 	fd, err := unix.PidfdOpen(c.state.Pid, 0)
-	if err == unix.ESRCH {
+	// EINVAL: until some Linux after 6.1, where the number lives on as that of a session or group of what init left.
+	if err == unix.ESRCH || err == unix.EINVAL {
 		return -1, ErrNotRunning
 	}
 	if err != nil {

@@ -102,13 +102,13 @@ type Facts struct {
 	AppArmor  bool // it is enabled; only needed where the config has a profile
 	SELinux   bool // it is enabled and has a policy; only needed where the config has a label
 	Cgroup    Cgroup
+	Resctrl   *Resctrl          // nil: resctrl is not mounted, or the config doesn't ask for it
 	Filter    *Filter           // linux.seccomp, compiled
 	NOFILE    *Rlimit           // the caller's RLIMIT_NOFILE, where Go's runtime raised it
 	OwnStdio  []int             // stdio descriptors that must be given to process.user.uid
 	NullStdio []int             // stdio descriptors that are the host's /dev/null
 	Modes     map[string]uint32 // modes of the rootfs's directories that a tmpfs covers, by destination without its slash
 	ProcSys   []string          // mount points of procfs and sysfs on the host; only needed with NoPivot
-	Resctrl   *Resctrl          // nil: resctrl is not mounted, or the config doesn't ask for it
 }
 
 // Rlimit is a soft and a hard limit, getrlimit(2).

@@ -37,7 +37,7 @@ const (
 	// tags are those of the Makefile's builds.
 	tags = "urfave_cli_no_docs,urfave_cli_no_suggest,netgo,osusergo"
 	// timeout is several times what a run takes where qemu emulates the processors on two cores.
-	timeout = 8 * time.Minute
+	timeout = 20 * time.Minute
 	// top is the module's directory, kernelDir where kernel.sh puts the kernel.
 	top       = "../.."
 	kernelDir = top + "/.cache/vm/kernel"
