@@ -297,9 +297,35 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	if !o.Process.Terminal {
-		facts.OwnStdio, _ = o.Stdio.sort(o.Process.User.UID)
+		var null []int
+		facts.OwnStdio, null = o.Stdio.sort(o.Process.User.UID)
+		if len(null) > 0 && join.Flags&unix.CLONE_NEWUSER == 0 {
+			if fd := openNull(root); fd >= 0 {
+				h.Keep("devnull", fd)
+				facts.NullStdio = null
+			}
+		}
 	}
 	return h, join, facts, nil
+}
+
+// openNull opens the /dev/null of a container whose root is given; -1 where it has none, or something else in its place.
+func openNull(root int) int {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	node, err := unix.Openat2(root, "dev/null", &how)
+	if err != nil {
+		return -1
+	}
+	defer unix.Close(node)
+	var st unix.Stat_t
+	if unix.Fstat(node, &st) != nil || !isNull(&st) {
+		return -1
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", node), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
 }
 
 // keepInit opens what joining needs of the init process.

@@ -39,11 +39,16 @@ func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 		var st unix.Stat_t
 		switch {
 		case unix.Fstat(source, &st) != nil:
-		case st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3): // admin-guide/devices.txt
+		case isNull(&st):
 			null = append(null, fd)
 		case st.Uid != uid:
 			foreign = append(foreign, fd)
 		}
 	}
 	return foreign, null
+}
+
+// isNull tells whether a file is the null device, 1:3 (admin-guide/devices.txt).
+func isNull(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }

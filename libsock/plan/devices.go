@@ -80,15 +80,21 @@ func (b *builder) devices() {
 // ownNull puts the container's /dev/null in place of the host's where that is stdio: root of the container could give it
 // another mode or owner through /proc/self/fd. In a user namespace it is the host's, which is nobody's there.
 func (b *builder) ownNull() {
-	if b.inUserNamespace() || len(b.facts.NullStdio) == 0 {
+	if b.inUserNamespace() {
 		return
 	}
-	null := stub.Value(slotS)
 	const flags = unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_CLOEXEC
-	ops := []stub.Instr{
+	b.replaceNull(stub.Value(slotS),
 		// An image without a /dev of its own may have something else there.
-		unless(into(slotS, sys(unix.SYS_OPENAT, stub.Value(slotDev), stub.Text("null"), stub.Int(flags), zero)), stub.End, unix.ELOOP, unix.EISDIR, unix.ENXIO, unix.EROFS),
+		unless(into(slotS, sys(unix.SYS_OPENAT, stub.Value(slotDev), stub.Text("null"), stub.Int(flags), zero)), stub.End, unix.ELOOP, unix.EISDIR, unix.ENXIO, unix.EROFS))
+}
+
+// replaceNull puts null in the place of stdio that is the host's /dev/null.
+func (b *builder) replaceNull(null stub.Arg, before ...stub.Instr) {
+	if len(b.facts.NullStdio) == 0 {
+		return
 	}
+	ops := before
 	for _, fd := range b.facts.NullStdio {
 		ops = append(ops, sys(unix.SYS_DUP3, null, stub.Int(fd), zero))
 	}

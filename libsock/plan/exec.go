@@ -34,6 +34,7 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 	}
 	b.seal()
 	b.stdio()
+	b.replaceNull(stub.FD(fdDevNull))
 	affinity := specs.CPUAffinity{}
 	if p.ExecCPUAffinity != nil {
 		affinity = *p.ExecCPUAffinity

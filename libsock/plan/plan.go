@@ -144,6 +144,7 @@ const (
 	fdRootDir      = "rootdir" // its root directory
 	fdPIDNamespace = "pidns"   // its PID namespace
 	fdCgroup       = "cgroup"  // cgroup v2 directory
+	fdDevNull      = "devnull" // its /dev/null
 	fdStdin        = "stdin"
 	fdStdout       = "stdout"
 	fdStderr       = "stderr"

@@ -42,6 +42,7 @@ func TestNullStaysTheHosts(t *testing.T) {
 		chmod 600 /proc/keys 2>/dev/null || echo refused; echo x > /proc/keys; cat /proc/keys | wc -c`
 	cmd := s.Command("run", "--bundle", s.Bundle(Script(lines)).Dir, s.NewID()) // its stdin is /dev/null
 	Equal(t, "output", s.Do(cmd).Stdout, "1\n600\nrefused\n0\n")
+	Equal(t, "output of exec", s.Running().Inside("stat -L -c '%d:%i' /proc/self/fd/0 /dev/null | uniq | wc -l; chmod 600 /proc/self/fd/0; stat -c %a /dev/null"), "1\n600")
 	if after := DeviceOwners(t); after != before {
 		t.Errorf("the host's devices are\n%swere\n%s", after, before)
 		Must(t, os.Chmod("/dev/null", 0o666))
