@@ -27,31 +27,32 @@ type daemon struct {
 
 // start starts dockerd and waits until it answers.
 func (d *daemon) start(c client) {
-	d.Helper()
+	c.Helper()
 	d.cmd = d.Room.Command(d.args...)
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	Must(d.T, err)
+	Must(c.T, err)
 	defer log.Close()
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	Must(d.T, d.cmd.Start())
+	Must(c.T, d.cmd.Start())
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		r := c.Try("version")
 		if r.Code == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			d.Fatalf("dockerd does not start: %v\n%s", r, ReadFile(d.log))
+			c.Fatalf("dockerd does not start: %v\n%s", r, ReadFile(d.log))
 		}
 	}
 }
 
 // stop has dockerd end in an orderly way.
-func (d *daemon) stop() {
+func (d *daemon) stop(c client) {
+	c.Helper()
 	_ = d.cmd.Process.Signal(unix.SIGTERM)
 	kill := time.AfterFunc(30*time.Second, func() { _ = d.cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := d.cmd.Wait(); err != nil {
-		d.Errorf("dockerd: %v\n%s", err, ReadFile(d.log))
+		c.Errorf("dockerd: %v\n%s", err, ReadFile(d.log))
 	}
 }
 
@@ -67,6 +68,7 @@ func TestDocker(t *testing.T) {
 	t.Parallel()
 	room := engineRoom(t, "dockerd", "docker", "containerd", "iptables")
 	s := room.Sandbox
+	Must(t, os.Chmod(s.Dir, 0o711)) // the users of user namespaces have to get to their containers
 	config, err := json.Marshal(map[string]any{
 		"runtimes":        map[string]any{"sock": map[string]string{"path": Binary}},
 		"default-runtime": "sock",
@@ -100,7 +102,7 @@ func TestDocker(t *testing.T) {
 		if len(states) > 0 {
 			t.Errorf("states are left: %v", states)
 		}
-		d.stop()
+		d.stop(c)
 		removeParents(c.Engine, "")
 	})
 	c.OK("import", s.ImageTar(), "box")
@@ -122,6 +124,7 @@ func TestDocker(t *testing.T) {
 		{"namespaces of another", dockerContainerNamespaces},
 		{"build", dockerBuild},
 		{"live restore", func(c client) { dockerLiveRestore(c, d) }},
+		{"user namespaces", func(c client) { dockerUserNamespaces(c, d) }}, // for all that come after it
 	})
 }
 
@@ -196,7 +199,7 @@ func dockerLiveRestore(c client, d *daemon) {
 	c.start("box", "", untilTerm)
 	c.waitFor("box", "ready")
 	pid := Atoi(c.inspect("box", ".State.Pid"))
-	d.stop()
+	d.stop(c)
 	if !Alive(pid) {
 		c.Error("the container ended with dockerd")
 	}
@@ -208,4 +211,38 @@ func dockerLiveRestore(c client, d *daemon) {
 	c.OK("unpause", "box")
 	c.OK("stop", "box")
 	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "3")
+}
+
+// dockerUserNamespaces restarts the daemon with --userns-remap, and a user to whom ids of root's are given.
+func dockerUserNamespaces(c client, d *daemon) {
+	d.stop(c)
+	for name, line := range map[string]string{
+		"passwd": "remap:x:99999:99999::/:/bin/false", "group": "remap:x:99999:",
+		"subuid": "remap:100000:65536", "subgid": "remap:100000:65536",
+	} {
+		file := filepath.Join(c.Dir, name)
+		WriteFile(c.T, file, ReadFile("/etc/"+name)+line+"\n", 0o644)
+		if r := c.Do(c.Room.Command("mount", "--bind", file, "/etc/"+name)); r.Code != 0 {
+			c.Fatal(r)
+		}
+	}
+	d.args = append(d.args, "--userns-remap", "remap")
+	d.start(c)
+	c.OK("import", c.ImageTar(), "box")
+
+	before := DeviceOwners(c.T)
+	out := c.script("--network bridge", "cat /proc/self/uid_map; touch /x; stat -c %u /x /proc/1; echo x > /dev/null; ls /sys/class/net | wc -l")
+	Equal(c.T, "output", strings.Join(strings.Fields(out), " "), "0 100000 65536 0 0 2")
+	Equal(c.T, "capabilities in it", c.script("--cap-add SYS_ADMIN --security-opt seccomp=unconfined", "mount -t tmpfs x /tmp && echo mounted"), "mounted")
+	Equal(c.T, "without", strings.Join(strings.Fields(c.script("--userns host", "cat /proc/self/uid_map")), " "), "0 0 4294967295")
+	c.start("box", "", untilTerm)
+	c.waitFor("box", "ready")
+	Equal(c.T, "exec", c.OK("exec", "box", "sh", "-c", "id -u; cut -c 11-21 /proc/self/uid_map"), "0\n     100000")
+	c.converse("exec", "--interactive", "--tty", "--user", "1000", "box")
+	c.converse(c.line("run --rm --interactive --tty", "", "box")...)
+	c.OK("pause", "box")
+	c.OK("unpause", "box")
+	c.OK("stop", "box")
+	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "3")
+	Equal(c.T, "the host's devices", DeviceOwners(c.T), before)
 }
