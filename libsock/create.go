@@ -23,6 +23,9 @@ func (r *Runtime) Create(o CreateOptions) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.protected(); err != nil {
+		return nil, err
+	}
 	terminal, console, err := openTerminal(p.config.Process, !o.KeepConsole, o.ConsoleSocket)
 	if err != nil {
 		return nil, err
@@ -167,7 +170,7 @@ func mountID(path string) uint64 {
 func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preserve int) (*child, error) {
 	var child *child
 	err := c.runtime.launching(func() (err error) {
-		child, err = c.runtime.launch(p.plan, h, preserve)
+		child, err = c.runtime.launch(p.plan, h, preserve, initVisibility(c.state.Namespaces, c.state.OwnPIDs))
 		if err != nil || c.state.Namespaces&unix.CLONE_NEWUSER == 0 {
 			return err
 		}
@@ -350,6 +353,11 @@ func (c *Container) start(notify string) (n *notifier, err error) {
 		return nil, errors.New("cannot start an already running container")
 	default:
 		return nil, fmt.Errorf("cannot start a container in the %s state", status)
+	}
+	if hasStartHooks(c.state.Hooks) {
+		if err := initVisibility(c.state.Namespaces, c.state.OwnPIDs).check(); err != nil {
+			return nil, err
+		}
 	}
 	pidfd, err := c.openInit()
 	if err != nil {

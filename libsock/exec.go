@@ -244,7 +244,7 @@ func (c *Container) cloneExec(o ExecOptions, pidfd int, group *cgroup.Group) (*c
 		return nil, nil, opt, err
 	}
 	c.runtime.logPlan(p)
-	child, err := c.runtime.launch(p, h, o.PreserveFDs)
+	child, err := c.runtime.launch(p, h, o.PreserveFDs, c.visibility())
 	if err != nil {
 		terminal.close()
 	}

@@ -143,7 +143,11 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 		h.Close()
 		return err
 	}
-	child, err := c.runtime.launch(made, h, 0)
+	seen := hidden
+	if join.Flags != 0 || join.Root {
+		seen = initVisibility(c.state.Namespaces, c.state.OwnPIDs)
+	}
+	child, err := c.runtime.launch(made, h, 0, seen)
 	if err != nil {
 		return err
 	}

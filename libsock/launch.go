@@ -9,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/sock-runtime/sock/libsock/exe"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/stub"
@@ -25,9 +26,9 @@ type child struct {
 }
 
 // launch carries out the plan's host steps and clones the child, which starts on its lines at once, and the steps that the
-// child waits for. The descriptors of h
-// are closed when it returns. preserve is the number of the caller's descriptors from 3 on that the child keeps.
-func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, error) {
+// child waits for. The descriptors of h are closed when it returns. preserve is the number of the caller's descriptors
+// from 3 on that the child keeps; seen says who can see it.
+func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int, seen visibility) (*child, error) {
 	defer h.Close()
 	if err := h.Do(p.Host); err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, erro
 	}
 	h.Keep("sync", pair[1])
 	c := &child{sync: pair[0], plan: p, reaper: r.Reaper}
-	err = r.launching(func() error { return c.clone(h, preserve, r.CloneParent) })
+	err = r.launching(func() error { return c.clone(h, preserve, seen, r.CloneParent) })
 	if err != nil {
 		_ = unix.Close(pair[0])
 		return nil, err
@@ -61,8 +62,11 @@ func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int) (*child, erro
 	return c, nil
 }
 
-func (c *child) clone(h *host.Host, preserve int, parent bool) error {
-	lines := make([][]stub.Instr, 1, len(c.plan.Child)+1)
+// ownLines are the child's lines that no plan asks for: it lets go of our file, and closes what is ours.
+const ownLines = 2
+
+func (c *child) clone(h *host.Host, preserve int, seen visibility, parent bool) error {
+	lines := make([][]stub.Instr, ownLines, ownLines+len(c.plan.Child))
 	for _, l := range c.plan.Child {
 		lines = append(lines, l.Ops)
 	}
@@ -75,7 +79,13 @@ func (c *child) clone(h *host.Host, preserve int, parent bool) error {
 		h.Keep("spare", fd)
 	}
 	fds := h.Descriptors()
-	lines[0] = closeOthers(used, fds, preserve)
+	if seen != hidden {
+		var err error
+		if lines[0], err = exe.Child(seen == watched); err != nil {
+			return err
+		}
+	}
+	lines[1] = closeOthers(used, fds, preserve)
 	program, err := stub.Compile(lines, fds, fds["sync"])
 	if err != nil {
 		return err
@@ -141,7 +151,11 @@ func (c *child) await() (stub.Record, error) {
 
 // explain turns a failure record into the error of its plan line.
 func (c *child) explain(r stub.Record) error {
-	return errors.New(c.plan.Child[c.program.Line(r)-1].Explains(r.Errno)) // line 0 is closeOthers
+	line := c.program.Line(r) - ownLines
+	if line < 0 {
+		return fmt.Errorf("let go of the program's file: %w", r.Errno)
+	}
+	return errors.New(c.plan.Child[line].Explains(r.Errno))
 }
 
 // adopt takes the place of the child that was cloned by the one that was cloned for it, in a user namespace: it becomes

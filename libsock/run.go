@@ -27,6 +27,9 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := p.protected(); err != nil {
+		return 0, err
+	}
 	if !o.Detach && !o.NoSubreaper {
 		// The container's orphans become ours, not those of the process that called us.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

@@ -148,6 +148,11 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	return p, nil
 }
 
+// protected says whether this program's file is protected from whoever can see the container's init.
+func (p *prepared) protected() error {
+	return initVisibility(joinFlags(p.config), makesPIDs(p.config)).check()
+}
+
 // logPlan tells a debug log everything that is going to happen: what happened, if no error follows.
 func (r *Runtime) logPlan(p *plan.Plan) {
 	if !r.Log.Enabled(context.Background(), slog.LevelDebug) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/sock-runtime/sock/libsock/exe"
 )
 
 var createCommand = &cli.Command{
@@ -53,5 +55,5 @@ func createContainer(ctx *cli.Context) error {
 		return err
 	}
 	_, err = r.Create(o)
-	return err
+	return exe.Anew(err)
 }

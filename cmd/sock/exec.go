@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sock-runtime/sock/libsock"
+	"github.com/sock-runtime/sock/libsock/exe"
 	"github.com/sock-runtime/sock/spec"
 )
 
@@ -71,6 +72,9 @@ func execVerb(ctx *cli.Context) error {
 func execProcess(ctx *cli.Context) (int, error) {
 	c, err := loadContainer(ctx)
 	if err != nil {
+		return 0, err
+	}
+	if err := exe.Anew(c.Protected()); err != nil { // before --process is read: it may be a pipe
 		return 0, err
 	}
 	process, err := readProcess(ctx, c)

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sock-runtime/sock/libsock"
+	"github.com/sock-runtime/sock/libsock/exe"
 )
 
 var runCommand = &cli.Command{
@@ -61,10 +62,11 @@ func runContainer(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return r.Run(libsock.RunOptions{
+	status, err := r.Run(libsock.RunOptions{
 		CreateOptions: o,
 		Detach:        ctx.Bool("detach"),
 		Keep:          ctx.Bool("keep"),
 		NoSubreaper:   ctx.Bool("no-subreaper"),
 	})
+	return status, exe.Anew(err)
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/sock-runtime/sock/libsock/exe"
 )
 
 var startCommand = &cli.Command{
@@ -21,6 +23,6 @@ passes it on to the service manager.`,
 		if err != nil {
 			return err
 		}
-		return c.StartNotifying(os.Getenv("NOTIFY_SOCKET"))
+		return exe.Anew(c.StartNotifying(os.Getenv("NOTIFY_SOCKET")))
 	},
 }

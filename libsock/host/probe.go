@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/exe"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/stub"
 	"github.com/sock-runtime/sock/spec"
@@ -415,15 +416,15 @@ func tryIntoCgroup(dir string) error {
 	return inChild(stub.Clone{PIDNamespace: -1, Cgroup: fd})
 }
 
-// probeBinary says who could replace sock's own file: whoever can is root of the host at the next start.
 func probeBinary() []Check {
 	file, err := os.Executable()
 	if err != nil {
 		return []Check{{"binary", "file", Warn, err.Error()}}
 	}
-	return []Check{checkBinary(file)}
+	return []Check{checkBinary(file), checkProtection(exe.Active(), exe.Why(), filepath.Dir(file))}
 }
 
+// checkBinary says who could replace sock's own file: whoever can is root of the host at the next start.
 func checkBinary(file string) Check {
 	c := Check{"binary", "file", OK, ""}
 	for path := file; ; path = filepath.Dir(path) {
@@ -445,21 +446,24 @@ func checkBinary(file string) Check {
 		}
 	}
 	c.Detail = file + ", writable by root alone"
-	if protection := immutable(file); protection != "" {
-		c.Detail = file + ", " + protection + ": no container can overwrite it"
-	}
 	return c
 }
 
-// immutable says what keeps even root from writing the file, or "".
-func immutable(file string) string {
-	var st unix.Statfs_t
-	if unix.Statfs(file, &st) == nil && st.Flags&unix.ST_RDONLY != 0 {
-		return "on a read-only mount"
+// checkProtection says what keeps containers from writing to the file. That it is immutable (chattr +i) would not: a
+// container may have CAP_LINUX_IMMUTABLE.
+func checkProtection(active exe.Protection, why error, dir string) Check {
+	c := Check{"binary", "protection", OK, ""}
+	hint := fmt.Sprintf("; a read-only mount would save that: mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s", dir)
+	switch active {
+	case exe.ReadOnlyMount:
+		c.Detail = "active: it is on a read-only mount, which costs nothing"
+	case exe.Exchange:
+		c.Detail = "active: processes on their way into a container exchange it for a sealed copy of their code, 0.1 ms" + hint
+	case exe.Foreign:
+		c.Detail = "active: it is root's, who nobody in a container of ours can be"
+	default:
+		c.Verdict = Warn
+		c.Detail = fmt.Sprintf("active: create, run, exec and start execute themselves anew from a sealed copy, some ms (%s)", why) + hint
 	}
-	var attributes unix.Statx_t
-	if unix.Statx(unix.AT_FDCWD, file, 0, 0, &attributes) == nil && attributes.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 {
-		return "immutable"
-	}
-	return ""
+	return c
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sock-runtime/sock/libsock/exe"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/stub"
 )
@@ -45,6 +46,19 @@ func TestCheckControllers(t *testing.T) {
 		}
 		if !slices.Equal(missing, test.missing) {
 			t.Errorf("%s: missing %q, want %q", test.name, missing, test.missing)
+		}
+	}
+}
+
+func TestCheckProtection(t *testing.T) {
+	for active, want := range map[exe.Protection]Check{
+		exe.ReadOnlyMount: {Verdict: OK, Detail: "read-only mount, which costs nothing"},
+		exe.Exchange:      {Verdict: OK, Detail: "mount -o remount,bind,ro /opt/bin"},
+		exe.Foreign:       {Verdict: OK, Detail: "root's"},
+		exe.Unprotected:   {Verdict: Warn, Detail: "sealed copy, some ms (why)"},
+	} {
+		if c := checkProtection(active, errors.New("why"), "/opt/bin"); c.Verdict != want.Verdict || !strings.Contains(c.Detail, want.Detail) {
+			t.Errorf("%s: %+v, want %s with %q", active, c, want.Verdict, want.Detail)
 		}
 	}
 }

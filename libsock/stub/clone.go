@@ -148,11 +148,11 @@ func run(p *Program) {
 	var dflt sigaction
 	for sig := uintptr(1); sig <= signals; sig++ {
 		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
-			syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&dflt)), 0, 8, 0, 0)
+			call(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&dflt)), 0, 8, 0, 0)
 		}
 	}
 	var none uint64
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
+	call(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
 
 	ops := unsafe.Pointer(unsafe.SliceData(p.ops))
 	slots := unsafe.Pointer(&p.slots)
@@ -166,12 +166,12 @@ func run(p *Program) {
 			}
 			*(*uintptr)(unsafe.Add(unsafe.Pointer(&a), i*8)) = word
 		}
-		result, _, errno := syscall.RawSyscall6(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
-		for tries := o.tries; errno == unix.EAGAIN && tries > 0; tries-- {
-			result, _, errno = syscall.RawSyscall6(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
+		result, errno := call(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
+		for tries := o.tries; errno == uintptr(unix.EAGAIN) && tries > 0; tries-- {
+			result, errno = call(o.sys, a[0], a[1], a[2], a[3], a[4], a[5])
 		}
 		if errno == 0 && o.exact && result != o.want {
-			errno = unix.EPIPE
+			errno = uintptr(unix.EPIPE)
 		}
 		if errno == 0 {
 			if o.into >= 0 {
@@ -194,7 +194,7 @@ func run(p *Program) {
 		pc = next
 	}
 	for {
-		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, ExitFailed, 0, 0, 0, 0, 0)
+		call(unix.SYS_EXIT_GROUP, ExitFailed, 0, 0, 0, 0, 0)
 	}
 }
 
@@ -212,7 +212,7 @@ func fail(p *Program, event, errno uint32) {
 	*(*uint32)(record) = event
 	*(*uint32)(unsafe.Add(record, 4)) = errno
 	report := *(*uintptr)(unsafe.Pointer(&p.slots))
-	syscall.RawSyscall6(unix.SYS_WRITE, report, uintptr(record), RecordSize, 0, 0, 0)
+	call(unix.SYS_WRITE, report, uintptr(record), RecordSize, 0, 0, 0)
 }
 
 // arenaBytes is the arena as bytes.

@@ -16,7 +16,7 @@ import (
 
 // packages are those whose tests run in a machine.
 var packages = []string{
-	"libsock/cgroup", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/integration",
+	"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/integration",
 }
 
 // machine is one boot.

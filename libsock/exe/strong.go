@@ -1,0 +1,5 @@
+//go:build !weak_exe
+
+package exe
+
+const weakened = false
