@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ func (s *Sandbox) Command(args ...string) *exec.Cmd {
 	if s.Systemd {
 		global = append(global, "--systemd-cgroup")
 	}
-	cmd := exec.Command(Binary, append(global, args...)...)
+	cmd := exec.Command(cmp.Or(s.Runtime, Binary), append(global, args...)...)
 	cmd.Env = append(os.Environ(), "SOCK_TEST_MARK="+s.Mark)
 	if address := s.BusAddress(); address != "" {
 		cmd.Env = append(cmd.Env, address)

@@ -26,12 +26,31 @@ const innerVar = "SOCK_TEST_INNER"
 // Binary is the runtime under test, Busybox the static one that all root filesystems share.
 var Binary, Busybox string
 
-// Main is TestMain of a package of such tests; it returns the exit status.
-func Main(m *testing.M) int {
+// Main is TestMain of a package of such tests; it returns the exit status. Before the tests it calls each of prepare with
+// a directory that is removed after them.
+func Main(m *testing.M, prepare ...func(dir string) error) int {
 	if os.Getenv(innerVar) == "" {
 		return reap()
 	}
-	return inner(m)
+	return inner(m, prepare)
+}
+
+// programsVar names a directory of programs that are built already, for a machine without Go.
+const programsVar = "SOCK_TEST_PROGRAMS"
+
+// Program builds a program of ours in dir, static, with further build tags, and returns its path.
+func Program(dir, name, source string, tags ...string) (string, error) {
+	if built := os.Getenv(programsVar); built != "" {
+		return filepath.Join(built, name), nil
+	}
+	file := filepath.Join(dir, name)
+	tags = append(tags, "urfave_cli_no_docs", "urfave_cli_no_suggest", "netgo", "osusergo")
+	build := exec.Command("go", "build", "-tags", strings.Join(tags, ","), "-o", file, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+	}
+	return file, nil
 }
 
 // reap runs the test binary again, collects all orphans and returns its exit status.
@@ -87,18 +106,20 @@ func reapRest(status unix.WaitStatus) int {
 }
 
 // inner builds what the tests run, and runs the tests.
-func inner(m *testing.M) int {
+func inner(m *testing.M, prepare []func(dir string) error) int {
 	dir, err := os.MkdirTemp("", "sock-bin-")
 	if err != nil {
 		return complain("%v", err)
 	}
 	defer os.RemoveAll(dir)
 	if Binary = os.Getenv("SOCK_BINARY"); Binary == "" {
-		Binary = filepath.Join(dir, "sock")
-		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", Binary, "../../cmd/sock")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return complain("build sock: %v\n%s", err, out)
+		if Binary, err = Program(dir, "sock", "../../cmd/sock"); err != nil {
+			return complain("%v", err)
+		}
+	}
+	for _, f := range prepare {
+		if err := f(dir); err != nil {
+			return complain("%v", err)
 		}
 	}
 	Busybox = filepath.Join(dir, "busybox")

@@ -26,10 +26,11 @@ const (
 // checks that nothing of them is left.
 type Sandbox struct {
 	*testing.T
-	Dir  string // short, for the sake of socket paths
-	Root string
-	Mark string // in the environment of every command, in the name of every cgroup; no other begins with it
-	IDs  []string
+	Dir     string // short, for the sake of socket paths
+	Root    string
+	Mark    string // in the environment of every command, in the name of every cgroup; no other begins with it
+	IDs     []string
+	Runtime string // Binary, unless it is set
 
 	Systemd bool                // has systemd manage cgroups
 	Fake    *fakesystemd.Server // stands in for systemd, where that doesn't run
