@@ -81,6 +81,7 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		return nil, nil, err
 	}
 	defer p.pidfds.close()
+	defer p.beside.Close()
 	c := &Container{runtime: r, state: r.newState(p, o), console: -1}
 	dir, err := state.Create(r.Root, c.state, filterOf(p))
 	if err != nil {
@@ -100,6 +101,9 @@ func (r *Runtime) create(p *prepared, o CreateOptions, console int) (*Container,
 		}
 	}
 	if err != nil {
+		if returned := p.beside.ReturnDevices(); returned != nil {
+			err = errors.Join(err, returned)
+		}
 		if undone := c.undoCreate(dir, h); undone != nil {
 			r.Log.Warn("clean up after a failed create", "id", o.ID, "error", undone)
 		}
@@ -199,6 +203,9 @@ func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserv
 	if err := c.record(dir, state.Init{Pid: child.pid, StartTime: start, Creating: hooks || p.opt.Pause}); err != nil {
 		return err
 	}
+	if err := c.meanwhile(p, child); err != nil {
+		return err
+	}
 	if hooks {
 		if err := c.pauseForHooks(dir, p, child); err != nil {
 			return err
@@ -246,6 +253,26 @@ func (c *Container) ready(child *child, preserve int) error {
 func (c *Container) record(dir *state.Dir, init state.Init) error {
 	c.state.Init = init
 	return dir.WriteInit(init)
+}
+
+// meanwhile does what the child pauses for, in the plan's order.
+func (c *Container) meanwhile(p *prepared, child *child) error {
+	p.beside.Child = child.pid
+	for _, line := range p.plan.Child {
+		if len(line.Meanwhile) == 0 {
+			continue
+		}
+		if _, err := child.await(); err != nil {
+			return c.died(child, err)
+		}
+		if err := p.beside.Do(line.Meanwhile); err != nil {
+			return err
+		}
+		if err := child.send(1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pauseForHooks runs the hooks that want the mounts made and the root not yet changed.

@@ -16,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/sock-runtime/sock/libsock/cgroup"
+	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/resctrl"
 	"github.com/sock-runtime/sock/libsock/state"
@@ -66,6 +67,7 @@ type prepared struct {
 	resctrl *resctrl.Group // nil: none
 	pidfds  *pidfdSocket
 	notify  *notifier
+	beside  host.Host // carries out what the child pauses for
 	// beforeExec, if not nil, runs while a process without a gate waits to execute.
 	beforeExec func() error
 }
@@ -109,6 +111,9 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	}
 	stripRootfs(config.Mounts, rootfs)
 	p := &prepared{config: config}
+	if config.Linux != nil && len(config.Linux.NetDevices) > 0 && r.Rootless {
+		return nil, spec.Field("linux.netDevices", "not possible without root on the host")
+	}
 	linux := config.Linux
 	if linux == nil {
 		linux = &specs.Linux{}

@@ -34,7 +34,7 @@ func Features() *features.Features {
 			IntelRdt:        &features.IntelRdt{Enabled: &yes, Schemata: &yes, Monitoring: &yes},
 			MemoryPolicy:    memoryPolicy(),
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
-			NetDevices:      &features.NetDevices{Enabled: &no},
+			NetDevices:      &features.NetDevices{Enabled: &yes},
 		},
 		// They can weaken isolation under the lean profile.
 		PotentiallyUnsafeConfigAnnotations: []string{AnnotationNet, AnnotationProfile, AnnotationScratch},

@@ -15,6 +15,9 @@ func (c *checker) checkLinux(l *specs.Linux) error {
 	if err := c.checkMappings(l); err != nil {
 		return err
 	}
+	if err := c.checkNetDevices(l.NetDevices); err != nil {
+		return err
+	}
 	if err := c.checkTimeOffsets(l.TimeOffsets); err != nil {
 		return err
 	}

@@ -24,8 +24,5 @@ func Unsupported(s *specs.Spec) []*FieldError {
 		_, asked := s.Annotations[key]
 		refuse(asked, member("annotations", key), notYet)
 	}
-	if l := s.Linux; l != nil {
-		refuse(len(l.NetDevices) > 0, "linux.netDevices", notYet)
-	}
 	return found
 }

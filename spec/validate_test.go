@@ -56,6 +56,14 @@ func TestValidateFields(t *testing.T) {
 	rdt := func(r specs.LinuxIntelRdt) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.IntelRdt = &r }
 	}
+	devices := func(names ...string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{}
+			for i := 0; i < len(names); i += 2 {
+				s.Linux.NetDevices[names[i]] = specs.LinuxNetDevice{Name: names[i+1]}
+			}
+		}
+	}
 	policy := func(m specs.LinuxMemoryPolicy) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.MemoryPolicy = &m }
 	}
@@ -191,6 +199,18 @@ func TestValidateFields(t *testing.T) {
 		{"uid mappings without user namespace", func(s *specs.Spec) { s.Linux.UIDMappings = mapping }, "linux.uidMappings: need a user namespace"},
 		{"gid mappings without user namespace", func(s *specs.Spec) { s.Linux.GIDMappings = mapping }, "linux.gidMappings: need a user namespace"},
 		{"user namespace without mappings", func(s *specs.Spec) { join(s, specs.UserNamespace, "") }, "linux.uidMappings: must be set for a new user namespace"},
+		{"netDevices of the host", func(s *specs.Spec) {
+			without(s, specs.NetworkNamespace)
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
+		}, "linux.netDevices: need a network namespace"},
+		{"netDevice without a name", devices("", ""), `linux.netDevices[""]: "" is no name of a network device`},
+		{"netDevice with a long name", devices("sixteen-letters-", ""), `linux.netDevices["sixteen-letters-"]: "sixteen-letters-" is no name of a network device`},
+		{"netDevice with a pattern", devices("eth%d", ""), `linux.netDevices["eth%d"]: "eth%d" is no name of a network device`},
+		{"netDevice with a path", devices("../x", ""), `linux.netDevices["../x"]: "../x" is no name of a network device`},
+		{"netDevice to a path", devices("eth0", "a/b"), `linux.netDevices["eth0"].name: "a/b" is no name of a network device`},
+		{"netDevice to two patterns", devices("eth0", "a%db%d"), `linux.netDevices["eth0"].name: "a%db%d" is no name of a network device`},
+		{"netDevice to another pattern", devices("eth0", "a%s"), `linux.netDevices["eth0"].name: "a%s" is no name of a network device`},
+		{"netDevices with one name", devices("eth0", "eth1", "eth1", ""), `linux.netDevices["eth1"]: "eth1" is the name of the device eth0, too`},
 		{"timeOffsets of the host", func(s *specs.Spec) {
 			without(s, specs.TimeNamespace)
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {}}
@@ -391,7 +411,6 @@ func TestUnsupported(t *testing.T) {
 	s := valid()
 	s.Windows, s.Solaris, s.ZOS, s.FreeBSD, s.VM = &specs.Windows{}, &specs.Solaris{}, &specs.ZOS{}, &specs.FreeBSD{}, &specs.VM{}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
-	s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}}
 	s.Annotations = map[string]string{AnnotationScratch: "/tmp", AnnotationNet: "", "dev.sock.other": ""}
 	s.Mounts = []specs.Mount{{}, {UIDMappings: mapping, GIDMappings: mapping}}
@@ -403,7 +422,6 @@ func TestUnsupported(t *testing.T) {
 		"vm: not supported: sock makes no virtual machines",
 		`annotations["dev.sock.net"]: not supported yet`,
 		`annotations["dev.sock.scratch"]: not supported yet`,
-		"linux.netDevices: not supported yet",
 	}
 	var got []string
 	for _, err := range Unsupported(s) {

@@ -27,7 +27,8 @@ type Host struct {
 	Rootfs     string
 	StateDir   string
 
-	fds map[string]int
+	fds     map[string]int
+	devices networkDevices
 }
 
 // Do executes steps in order. After an error the caller closes and undoes.
@@ -66,6 +67,7 @@ func (h *Host) Close() {
 		_ = unix.Close(fd)
 	}
 	h.fds = nil
+	h.devices.close()
 	if h.Group != nil {
 		h.Group.Release()
 	}
@@ -101,6 +103,8 @@ func (h *Host) do(a plan.Action) error {
 		var err error
 		h.MadeCgroup, err = h.Group.StartUnit(h.Child, h.Resources)
 		return err
+	case plan.MoveDevice:
+		return h.moveDevice(a)
 	case plan.MakeGate:
 		return h.makeGate()
 	default:

@@ -79,6 +79,12 @@ type ReachSystemd struct{}
 // StartUnit has systemd make the container's cgroup, as a unit, and put the child into it; after the clone.
 type StartUnit struct{}
 
+// MoveDevice moves a network device of the host's into the container's network namespace.
+type MoveDevice struct {
+	Name string
+	As   string // its name there; "": as it is
+}
+
 // MakeGate makes the FIFO on which the created container waits, and opens the state directory.
 type MakeGate struct{}
 
@@ -91,6 +97,7 @@ func (LimitCgroup) action()   {}
 func (JoinCgroup) action()    {}
 func (ReachSystemd) action()  {}
 func (StartUnit) action()     {}
+func (MoveDevice) action()    {}
 func (MakeGate) action()      {}
 func (MakeResctrl) action()   {}
 func (JoinResctrl) action()   {}

@@ -40,6 +40,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	}
 	outside := len(b.plan.Child)
 	b.furnishNamespaces()
+	b.networkDevices()
 	if err := b.rootfs(); err != nil {
 		return nil, err
 	}

@@ -44,6 +44,8 @@ type Line struct {
 	Act string `json:"-"`
 	// Says replaces an errno's usual text where clients match another: runc's.
 	Says map[unix.Errno]string `json:"-"`
+	// Meanwhile is what the parent does while the child waits in this line, having reported stub.Paused.
+	Meanwhile []Step `json:"-"`
 }
 
 // Clone is the clone call.

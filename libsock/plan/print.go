@@ -63,7 +63,8 @@ func (p *Plan) Explain(w io.Writer) error {
 func (p *Plan) JSON(w io.Writer) error {
 	type row struct {
 		Note
-		Calls []string `json:"calls,omitempty"`
+		Calls     []string `json:"calls,omitempty"`
+		Meanwhile []Note   `json:"meanwhile,omitempty"`
 	}
 	object := struct {
 		Host      []Note     `json:"host"`
@@ -83,6 +84,9 @@ func (p *Plan) JSON(w io.Writer) error {
 		r := row{Note: l.Note}
 		for _, in := range l.Ops {
 			r.Calls = append(r.Calls, in.String())
+		}
+		for _, s := range l.Meanwhile {
+			r.Meanwhile = append(r.Meanwhile, s.Note)
 		}
 		object.Child = append(object.Child, r)
 	}
@@ -112,6 +116,11 @@ func (p *Plan) rows(row func(where string, n Note) error) error {
 	for _, l := range p.Child {
 		if err := row("child", l.Note); err != nil {
 			return err
+		}
+		for _, s := range l.Meanwhile {
+			if err := row("host", s.Note); err != nil {
+				return err
+			}
 		}
 	}
 	for i := len(p.Undo) - 1; i >= 0; i-- {

@@ -20,7 +20,7 @@ type Record struct {
 // Events that are not failures.
 const (
 	Ready     uint32 = 0xffffffff // everything is set up; the child waits for the start byte or executes
-	Paused    uint32 = 0xfffffffe // mounts are made, hooks may run; the child waits for a byte
+	Paused    uint32 = 0xfffffffe // the parent has something to do, run hooks for one; the child waits for a byte
 	Cloned    uint32 = 0xfffffffd // the child has made another one, whose process ID is in the place of the errno, and ends
 	Listening uint32 = 0xfffffffc // a seccomp filter with a listener is loaded; the child goes on, as far as the agent lets it
 )

@@ -34,7 +34,8 @@ var layers = map[string][]string{
 	"libsock/cgroup":       {"libsock/cgroup/dbus", "libsock/resctrl", "libsock/stub/bpf"},
 	"libsock/cgroup/dbus":  {},
 	"libsock/exe":          {"libsock/stub", "libsock/stub/nofile"},
-	"libsock/host":         {"libsock/cgroup", "libsock/exe", "libsock/plan", "libsock/resctrl", "libsock/stub", "spec"},
+	"libsock/host":         {"libsock/cgroup", "libsock/exe", "libsock/host/", "libsock/plan", "libsock/resctrl", "libsock/stub", "spec"},
+	"libsock/host/":        {},
 	"libsock/plan":         {"libsock/stub", "spec"}, // stub for the types of instructions
 	"libsock/resctrl":      {},
 	"libsock/seccomp":      {},

@@ -116,7 +116,6 @@ func TestUnsupported(t *testing.T) {
 		field  string
 		change Change
 	}{
-		{"linux.netDevices", func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} }},
 		{"vm", func(c *specs.Spec) { c.VM = &specs.VM{} }},
 		{"windows", func(c *specs.Spec) { c.Windows = &specs.Windows{} }},
 	} {
