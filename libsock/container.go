@@ -169,6 +169,28 @@ func (c *Container) openInit() (int, error) {
 	return fd, nil
 }
 
+// OpenProcess returns a pidfd of the process that began at startTime, in clock ticks since boot, and that time; 0 means
+// whatever process has that pid. Errors: ErrNotRunning.
+func OpenProcess(pid int, startTime uint64) (pidfd int, began uint64, err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH || err == unix.EINVAL {
+		return -1, 0, ErrNotRunning
+	}
+	if err != nil {
+		return -1, 0, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	// Only now can't the pid be given to another process any more.
+	began, err = state.StartTime(pid)
+	if err != nil || startTime != 0 && began != startTime {
+		_ = unix.Close(fd)
+		return -1, 0, ErrNotRunning
+	}
+	return fd, began, nil
+}
+
+// OwnsPIDs says whether all its processes end with init: it has a PID namespace of its own.
+func (c *Container) OwnsPIDs() bool { return c.state.OwnPIDs }
+
 // group is the container's cgroup.
 func (c *Container) group() (*cgroup.Group, error) {
 	if c.state.Cgroup == nil {
@@ -334,6 +356,15 @@ func (c *Container) Stats() (*cgroup.Stats, error) {
 	}
 	stats.IntelRdt = *rdt
 	return stats, nil
+}
+
+// OOMKills is how many processes of the container the kernel has killed for want of memory.
+func (c *Container) OOMKills() (uint64, error) {
+	group, err := c.group()
+	if err != nil {
+		return 0, err
+	}
+	return group.OOMKills()
 }
 
 // NotifyOOM sends on the channel whenever the kernel kills a process of the container for want of memory. The channel is

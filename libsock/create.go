@@ -26,6 +26,9 @@ func (r *Runtime) Create(o CreateOptions) (*Container, error) {
 	if err := p.protected(); err != nil {
 		return nil, err
 	}
+	if o.KeepConsole && !p.config.Process.Terminal {
+		return nil, errors.New("process.terminal: a terminal is asked for that config.json doesn't have")
+	}
 	terminal, console, err := openTerminal(p.config.Process, !o.KeepConsole, o.ConsoleSocket)
 	if err != nil {
 		return nil, err
@@ -195,12 +198,11 @@ func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preser
 
 // accompany sees a cloned child through to where it waits for start or, without a gate, has executed.
 func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserve int) error {
-	start, err := state.StartTime(child.pid)
-	if err != nil {
-		return err
+	if child.start == 0 {
+		return errors.New("container init has ended already, or there is no /proc")
 	}
 	hooks := hooksOfCreate(p.config.Hooks)
-	if err := c.record(dir, state.Init{Pid: child.pid, StartTime: start, Creating: hooks || p.opt.Pause}); err != nil {
+	if err := c.record(dir, state.Init{Pid: child.pid, StartTime: child.start, Creating: hooks || p.opt.Pause}); err != nil {
 		return err
 	}
 	if err := c.meanwhile(p, child); err != nil {

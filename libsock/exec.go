@@ -11,7 +11,6 @@ import (
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
-	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/spec"
 )
 
@@ -90,10 +89,7 @@ func (c *Container) StartProcess(o ExecOptions, record func(*Process) error) (*P
 	}
 	p := &Process{PidFD: -1, Console: -1}
 	o.beforeExec = func(child *child, terminal *terminal) (err error) {
-		p.Pid = child.pid
-		if p.StartTime, err = state.StartTime(child.pid); err != nil {
-			return err
-		}
+		p.Pid, p.StartTime = child.pid, child.start
 		if terminal != nil {
 			if p.Console, err = receiveMaster(terminal.socket); err != nil {
 				return err

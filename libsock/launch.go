@@ -12,13 +12,15 @@ import (
 	"github.com/sock-runtime/sock/libsock/exe"
 	"github.com/sock-runtime/sock/libsock/host"
 	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/libsock/state"
 	"github.com/sock-runtime/sock/libsock/stub"
 )
 
 // child is a process that a plan made, before it executes.
 type child struct {
 	pid, pidfd int
-	sync       int // our end of the socket to it
+	start      uint64 // clock ticks since boot; 0: unknown, as it has ended
+	sync       int    // our end of the socket to it
 	plan       *plan.Plan
 	program    *stub.Program
 	reaper     Reaper // nil: we wait for it ourselves
@@ -99,10 +101,18 @@ func (c *child) clone(h *host.Host, preserve int, seen visibility, parent bool) 
 	}
 	c.program = program
 	c.pid, c.pidfd, err = program.Start(how)
-	if err == nil && c.reaper != nil {
-		c.reaper.Expect(c.pid)
+	if err == nil {
+		c.born()
 	}
 	return err
+}
+
+// born notes when the process began, and has the reaper expect its end.
+func (c *child) born() {
+	c.start, _ = state.StartTime(c.pid)
+	if c.reaper != nil {
+		c.reaper.Expect(c.pid, c.start)
+	}
 }
 
 // closeOthers closes all of the parent's descriptors that no line uses: they are gone, not only marked, while the child
@@ -173,9 +183,7 @@ func (c *child) adopt(l *specs.Linux) error {
 	}
 	_ = unix.Close(c.pidfd)
 	c.pid, c.reaped = int(record.Errno), false
-	if c.reaper != nil {
-		c.reaper.Expect(c.pid)
-	}
+	c.born()
 	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it (a reaper may be quicker, but numbers take long to come round)
 		return fmt.Errorf("open init process: %w", err)
 	}

@@ -8,8 +8,9 @@ type Reaper interface {
 	// Launch calls clone, which makes processes and calls Expect for each. One may end before its pid is known, so no end
 	// of an unknown process may be forgotten meanwhile. Calls nest.
 	Launch(clone func() error) error
-	// Expect says that pid is the Runtime's.
-	Expect(pid int)
+	// Expect says that pid is the Runtime's. It began at startTime, in clock ticks since boot; 0 if it has ended already and
+	// that can't be known any more.
+	Expect(pid int, startTime uint64)
 	// Wait waits for the end of a process that was expected, and forgets it. The Runtime waits for hooks and for processes
 	// that failed to start: the others are for the caller, who knows their pids.
 	Wait(pid int) (unix.WaitStatus, error)

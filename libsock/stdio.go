@@ -29,7 +29,7 @@ func (s *Stdio) keep(h *host.Host) error {
 
 // sort finds which of 0, 1 and 2 will not belong to uid and must be given to it, so that the container's user can open them
 // through /proc/self/fd: files, pipes and terminals; and which will be /dev/null, which is the host's for everyone. As in
-// runc.
+// runc; but a file that we were given for it, a log, stays its owner's.
 func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 	for fd := range 3 {
 		source := fd
@@ -41,6 +41,7 @@ func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 		case unix.Fstat(source, &st) != nil:
 		case isNull(&st):
 			null = append(null, fd)
+		case s != nil && st.Mode&unix.S_IFMT == unix.S_IFREG:
 		case st.Uid != uid:
 			foreign = append(foreign, fd)
 		}

@@ -53,6 +53,24 @@ func (g *Group) NotifyOOM(ctx context.Context) (<-chan struct{}, error) {
 	return ch, nil
 }
 
+// OOMKills returns how many of the group's processes the kernel has killed for
+// want of memory. On v1 those of cgroups below it are not counted.
+func (g *Group) OOMKills() (uint64, error) {
+	d := g.dir("memory")
+	if d == nil {
+		return 0, nil
+	}
+	name := "memory.oom_control" // Linux 4.13
+	if g.mode == Unified {
+		name = "memory.events"
+	}
+	table, err := readTable(d.path, name)
+	if err != nil {
+		return 0, fmt.Errorf("read OOM kills: %w", err)
+	}
+	return table["oom_kill"], nil
+}
+
 // watchLegacy registers an eventfd with memory.oom_control (cgroup-v1/memory.rst,
 // "OOM Control"). next waits for how often memory ran out since the last time;
 // it is not ok when the cgroup is gone or events was closed.

@@ -132,7 +132,7 @@ func (h *Host) cloneTree(a plan.CloneTree) error {
 		}
 	}
 	if a.IDMap != nil {
-		if err := idmap(fd, a.IDMap); err != nil {
+		if err := IDMap(fd, a.IDMap); err != nil {
 			return fmt.Errorf("idmap: %w", err)
 		}
 	}

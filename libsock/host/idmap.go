@@ -13,9 +13,9 @@ import (
 	"github.com/sock-runtime/sock/libsock/stub"
 )
 
-// idmap gives the detached mount fd the mapping m, mount_setattr(2). The kernel wants a mapping in the form of a user
+// IDMap gives the detached mount fd the mapping m, mount_setattr(2). The kernel wants a mapping in the form of a user
 // namespace, so one is made for a moment.
-func idmap(fd int, m *plan.IDMap) error {
+func IDMap(fd int, m *plan.IDMap) error {
 	ns, err := userNamespace(m.UIDs, m.GIDs)
 	if err != nil {
 		return err

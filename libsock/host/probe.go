@@ -232,7 +232,7 @@ func tryIDMap() error {
 	}
 	defer unix.Close(fd)
 	mapping := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
-	return idmap(fd, &plan.IDMap{UIDs: mapping, GIDs: mapping})
+	return IDMap(fd, &plan.IDMap{UIDs: mapping, GIDs: mapping})
 }
 
 func tryKeyring() error {

@@ -30,6 +30,7 @@ var layers = map[string][]string{
 	"shim/reap":   {"shim/wire"},
 	"shim/link":   {"shim/reap", "shim/wire"},
 	"shim/keeper": {"shim/reap", "shim/wire"},
+	"shim/rootfs": {"libsock/host", "libsock/plan"},
 
 	"libsock/cgroup":       {"libsock/cgroup/dbus", "libsock/resctrl", "libsock/stub/bpf"},
 	"libsock/cgroup/dbus":  {},

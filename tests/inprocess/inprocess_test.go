@@ -322,11 +322,14 @@ func (r *reaper) Launch(clone func() error) error {
 	return err
 }
 
-func (r *reaper) Expect(pid int) {
+func (r *reaper) Expect(pid int, startTime uint64) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.launching == 0 {
 		r.Errorf("process %d is expected when nothing is launched", pid)
+	}
+	if startTime == 0 {
+		r.Errorf("nobody knows when process %d began", pid)
 	}
 	r.expected[pid] = true
 }

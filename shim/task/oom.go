@@ -1,0 +1,61 @@
+package task
+
+import (
+	"context"
+
+	api "github.com/containerd/containerd/api/events"
+
+	"github.com/sock-runtime/sock/libsock"
+)
+
+// oomWatch tells when the kernel kills processes of a container for want of memory.
+type oomWatch struct {
+	cancel context.CancelFunc
+	told   int
+	over   bool
+}
+
+// watchOOM publishes an event each time. Without a memory controller there is nothing to watch.
+func (t *task) watchOOM() {
+	ctx, cancel := context.WithCancel(context.Background())
+	killed, err := t.box.Copy().NotifyOOM(ctx)
+	if err != nil {
+		cancel()
+		t.log.Warn("watch for lack of memory", "error", err)
+		return
+	}
+	t.mu.Lock()
+	t.oom.cancel = cancel
+	over := t.oom.over
+	t.mu.Unlock()
+	if over {
+		cancel()
+	}
+	go func() {
+		defer cancel()
+		for range killed {
+			t.mu.Lock()
+			if !t.oom.over {
+				t.oom.told++
+				t.publishOOM()
+			}
+			t.mu.Unlock()
+		}
+	}()
+}
+
+func (t *task) publishOOM() { t.service.events.Publish(&api.TaskOOM{ContainerID: t.id()}) }
+
+// end ends the watch before init's end is told, and says whether there was a kill that has not been: clients want to know
+// it before the end that it caused. The task's mutex is held.
+func (o *oomWatch) end(box *libsock.Container) bool {
+	o.over = true
+	if o.cancel != nil {
+		o.cancel()
+	}
+	if box == nil || o.told > 0 {
+		return false
+	}
+	kills, err := box.Copy().OOMKills()
+	return err == nil && kills > 0
+}

@@ -1,0 +1,141 @@
+package task
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/shim/lifecycle"
+	"github.com/sock-runtime/sock/shim/stdio"
+)
+
+// record is what a new worker has to know of a task beside what libsock's state says. It is written before the request
+// that changes it is answered, and before a process that it names executes.
+type record struct {
+	ID       string                 `json:"id"`
+	Bundle   string                 `json:"bundle"`
+	Root     string                 `json:"root"` // directory of the container's state is Root/ID
+	Systemd  bool                   `json:"systemd,omitempty"`
+	Profile  string                 `json:"profile,omitempty"`
+	UID      int                    `json:"uid,omitempty"` // owner of stdio
+	GID      int                    `json:"gid,omitempty"`
+	Rootfs   bool                   `json:"rootfs,omitempty"` // BUNDLE/rootfs was mounted by us
+	Init     processRecord          `json:"init"`
+	Execs    map[string]*execRecord `json:"execs,omitempty"`
+	Deleted  bool                   `json:"deleted,omitempty"` // only its exit is left, for a Delete that comes again
+	Finished []finishedExec         `json:"finished,omitempty"`
+}
+
+// processRecord is a process. Without a pid it has not been started.
+type processRecord struct {
+	Pid    int         `json:"pid,omitempty"`
+	Start  uint64      `json:"start,omitempty"`
+	Stdio  stdio.Paths `json:"stdio"`
+	Logger int         `json:"logger,omitempty"` // pid of its logging program
+	Began  uint64      `json:"began,omitempty"`  // when that began
+	Exit   *exitRecord `json:"exit,omitempty"`
+}
+
+// execRecord is a process beside init.
+type execRecord struct {
+	processRecord
+	Spec     json.RawMessage `json:"spec,omitempty"`     // until it is started
+	Starting bool            `json:"starting,omitempty"` // it may not have executed
+}
+
+// finishedExec is the end of an exec that was deleted.
+type finishedExec struct {
+	ID  string `json:"id"`
+	Pid int    `json:"pid"`
+	exitRecord
+}
+
+type exitRecord struct {
+	Status uint32    `json:"status"`
+	At     time.Time `json:"at"`
+}
+
+func (e *exitRecord) exit() lifecycle.Exit { return lifecycle.Exit{Status: e.Status, At: e.At} }
+
+func recordOf(e lifecycle.Exit) *exitRecord { return &exitRecord{Status: e.Status, At: e.At} }
+
+// records is the directory of them, one file a task.
+type records string
+
+func (d records) path(id string) string { return filepath.Join(string(d), id) }
+
+// write replaces a task's record.
+func (d records) write(r *record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode record of task %s: %w", r.ID, err)
+	}
+	temp := d.path("," + r.ID) // no ID has a comma
+	if err := writeFile(temp, data); err != nil {
+		_ = os.Remove(temp)
+		return fmt.Errorf("record task %s: %w", r.ID, err)
+	}
+	if err := os.Rename(temp, d.path(r.ID)); err != nil {
+		return fmt.Errorf("record task %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+func writeFile(path string, data []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		n, err = unix.Write(fd, data)
+		data = data[max(n, 0):]
+	}
+	return errors.Join(err, unix.Close(fd))
+}
+
+// read returns one record. Errors: fs.ErrNotExist.
+func (d records) read(id string) (*record, error) {
+	data, err := os.ReadFile(d.path(id))
+	if err != nil {
+		return nil, err
+	}
+	r := &record{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("record of task %s: %w", id, err)
+	}
+	if r.ID != id {
+		return nil, fmt.Errorf("record of task %s: it is that of %q", id, r.ID)
+	}
+	return r, nil
+}
+
+// remove forgets a task.
+func (d records) remove(id string) error {
+	if err := os.Remove(d.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove record of task %s: %w", id, err)
+	}
+	return nil
+}
+
+// list returns the ids of all records.
+func (d records) list() ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ",") {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
