@@ -42,10 +42,10 @@ type cloneArgs struct {
 // Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). p must not be started twice.
 // Errors: those of clone3(2) and, for PIDNamespace, of setns(2).
 func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
-	var fd int32 = -1
 	args := &cloneArgs{
-		flags:      c.Flags | unix.CLONE_PIDFD,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+		flags: c.Flags | unix.CLONE_PIDFD,
+		// Not a variable of ours: the stack may be moved before the clone, and take no number along.
+		pidfd:      uint64(uintptr(unsafe.Pointer(&p.pidfd))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
 	if c.Parent {
@@ -68,7 +68,6 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(args)
-	runtime.KeepAlive(&fd)
 	switch {
 	case failed == setnsBack:
 		// This thread's children would be born elsewhere. Its goroutine keeps it, so it ends with it.
@@ -79,7 +78,7 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 	case failed == cloned:
 		return 0, -1, fmt.Errorf("clone: %w", errno)
 	}
-	return int(child), int(fd), nil
+	return int(child), int(p.pidfd), nil
 }
 
 // step is what cloneAndRun failed in.

@@ -32,6 +32,7 @@ type Program struct {
 	arena  []uint64 // uint64 for its alignment
 	slots  [Slots]uintptr
 	record [RecordSize]byte
+	pidfd  int32 // the kernel writes it
 }
 
 // Line returns which of Compile's lines the record's instruction stands in.

@@ -280,3 +280,48 @@ func TestBornInAPIDNamespace(t *testing.T) {
 	}
 	workers.Wait()
 }
+
+// TestPidfdFromASmallStack starts children on goroutines whose stacks have to grow on the way: the kernel must not write the
+// pidfd to where the stack was before.
+func TestPidfdFromASmallStack(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	own, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(own)
+	for depth := range 200 {
+		p, err := Compile([][]Instr{{{Sys: unix.SYS_EXIT_GROUP, Args: []Arg{Int(0)}}}}, nil, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			deeper(depth, func() {
+				pid, pidfd, err := p.Start(Clone{PIDNamespace: own, Cgroup: -1})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED, nil); err != nil {
+					t.Errorf("depth %d: wait for process %d by descriptor %d: %v", depth, pid, pidfd, err)
+					_, _ = unix.Wait4(pid, nil, 0, nil)
+				}
+				_ = unix.Close(pidfd)
+			})
+		}()
+		<-done
+	}
+}
+
+// deeper calls f with some more of the stack in use.
+func deeper(depth int, f func()) {
+	if depth > 0 {
+		deeper(depth-1, f)
+		return
+	}
+	f()
+}
