@@ -17,7 +17,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 GOFUMPT     := .cache/tools/gofumpt-v0.12.0
 STATICCHECK := .cache/tools/staticcheck-v0.8.2
 GODIRS      := $(wildcard cmd libsock shim spec tests contrib)
-SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh tests/vm/kernel.sh tests/vm/init
+SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh tests/vm/kernel.sh tests/vm/systemd.sh tests/vm/init
 
 # Tests and the demo need root; test binaries alone run with it. Where a machine lacks something, a test is skipped; with
 # SOCK_TEST_STRICT=1, as in CI, it fails if what is lacking could have been installed.

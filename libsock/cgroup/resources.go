@@ -32,7 +32,7 @@ func (g *Group) Set(r *specs.LinuxResources) error {
 	if err := g.setDevices(policy); err != nil {
 		return err
 	}
-	return g.setLimits(r, false)
+	return g.setLimits(g.rounded(r), false)
 }
 
 // UpdateSet changes the limits that r gives, of a group with processes in it.
@@ -42,6 +42,7 @@ func (g *Group) UpdateSet(r *specs.LinuxResources) error {
 	if r == nil {
 		return nil
 	}
+	r = g.rounded(r) // once: systemd is about to change what it completes r from
 	if err := g.updateUnit(r); err != nil {
 		return err
 	}
@@ -50,14 +51,14 @@ func (g *Group) UpdateSet(r *specs.LinuxResources) error {
 
 func (g *Group) setLimits(r *specs.LinuxResources, update bool) error {
 	w := &writer{group: g}
-	w.set(g.rounded(r), update)
+	w.set(r, update)
 	return w.err
 }
 
 // settings lists what setLimits would write, and writes nothing. The cgroup may not be there yet.
 func (g *Group) settings(r *specs.LinuxResources, update bool) ([]setting, error) {
 	w := &writer{group: g, dry: true}
-	w.set(g.rounded(r), update)
+	w.set(r, update)
 	return w.settings, w.err
 }
 

@@ -57,6 +57,10 @@ func TestStatsLikeRunc(t *testing.T) {
 	onBoth(t, func(t *testing.T, g *Group) {
 		create(t, g)
 		startIn(t, g, "sleep 60 & wait")
+		waitFor(t, "CPU time", func() bool { // the kernel may not have accounted for it yet
+			stats, err := g.Stats()
+			return err == nil && strings.Contains(toJSON(t, stats), `"total":`)
+		})
 		if err := g.Freeze(); err != nil {
 			t.Fatal(err)
 		}

@@ -89,7 +89,7 @@ func (g *Group) unitProperties(r *specs.LinuxResources) ([]property, error) {
 		accounting = "BlockIOAccounting"
 	}
 	list := append([]property{{accounting, dbus.Variant{Signature: "b", Value: true}}}, policy.properties(g.mode)...)
-	settings, err := g.settings(r, false)
+	settings, err := g.settings(g.rounded(r), false)
 	if err != nil {
 		return nil, err
 	}

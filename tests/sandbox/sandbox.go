@@ -85,9 +85,7 @@ func (s *Sandbox) close() {
 	if s.Failed() {
 		s.Rescue()
 	}
-	if s.Fake != nil {
-		s.Fake.Close()
-	}
+	s.endSystemd()
 	if err := os.RemoveAll(s.Dir); err != nil {
 		s.Error(err)
 	}

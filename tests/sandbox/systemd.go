@@ -32,7 +32,6 @@ func (s *Sandbox) useSystemd() {
 	s.Helper()
 	s.Systemd = true
 	if unix.Access("/run/systemd/private", unix.F_OK) == nil {
-		s.Cleanup(func() { _ = exec.Command("systemctl", "stop", s.Slice()).Run() })
 		return
 	}
 	Need(s.T, !Unified(), "the stand-in for systemd is for cgroup v1")
@@ -40,6 +39,18 @@ func (s *Sandbox) useSystemd() {
 	Installable(s.T, err == nil, "dbus-daemon is missing: install dbus-daemon")
 	s.Fake, err = fakesystemd.Start(s.Dir)
 	Must(s.T, err)
+}
+
+// endSystemd removes the slice.
+func (s *Sandbox) endSystemd() {
+	switch {
+	case s.Fake != nil:
+		s.Fake.Close()
+	case s.Systemd:
+		if out, err := exec.Command("systemctl", "stop", s.Slice()).CombinedOutput(); err != nil {
+			s.Errorf("systemctl stop %s: %v: %s", s.Slice(), err, out)
+		}
+	}
 }
 
 // Beside is a sandbox with another --root and the same units.

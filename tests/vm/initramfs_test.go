@@ -72,8 +72,15 @@ func (a *archive) copy(name, from string) error {
 			return err
 		}
 		to := path.Join(name, filepath.ToSlash(below))
+		if d.Type()&fs.ModeSymlink != 0 && below != "." {
+			target, err := os.Readlink(file)
+			a.link(to, target)
+			return err
+		}
 		if d.IsDir() {
-			a.dir(to)
+			if to != "." {
+				a.dir(to)
+			}
 			return nil
 		}
 		data, err := os.ReadFile(file)

@@ -25,12 +25,21 @@ type machine struct {
 	packages []string
 	pattern  string // of the tests that it is for; "": all
 	kernel   string // parameters
+	systemd  bool   // is process 1, and manages the containers' cgroups
 }
 
-// machines differ in their security module: unless told otherwise, Debian's kernel has AppArmor.
+// unitPattern picks the tests that are about cgroups, and some that go through a container's whole life.
+const unitPattern = "Systemd|Limits|Update|Pause|Stats|OOM|Cgroup|Group|Unit|InOne|UserNamespaceLife|KilledLater"
+
+// machines differ in their security module (unless told otherwise, Debian's kernel has AppArmor), and in who manages cgroups.
 var machines = []machine{
 	{name: "apparmor", packages: packages},
 	{name: "selinux", packages: []string{"tests/integration"}, pattern: "SELinux", kernel: "security=selinux selinux=1 enforcing=1"},
+	{name: "systemd", packages: []string{"tests/integration"}, pattern: unitPattern, systemd: true},
+	{
+		name: "hybrid", packages: []string{"libsock/cgroup", "tests/integration"}, pattern: unitPattern, systemd: true,
+		kernel: "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0",
+	},
 }
 
 const (
@@ -39,8 +48,9 @@ const (
 	// timeout is several times what a run takes where qemu emulates the processors on two cores.
 	timeout = 20 * time.Minute
 	// top is the module's directory, kernelDir where kernel.sh puts the kernel.
-	top       = "../.."
-	kernelDir = top + "/.cache/vm/kernel"
+	top        = "../.."
+	kernelDir  = top + "/.cache/vm/kernel"
+	systemdDir = top + "/.cache/vm/systemd"
 )
 
 //go:embed init
@@ -79,10 +89,15 @@ func TestVM(t *testing.T) {
 func (m machine) test(t *testing.T, kernel, initramfs string) {
 	pattern := os.Getenv("SOCK_TEST_VM_RUN")
 	if m.pattern != "" {
-		if pattern != "" && !strings.Contains(pattern, m.pattern) {
+		if pattern != "" && !strings.Contains(pattern, m.pattern) && !m.systemd {
 			t.Skipf("it is for %s alone", m.pattern)
 		}
-		pattern = m.pattern
+		if pattern == "" || !m.systemd {
+			pattern = m.pattern
+		}
+	}
+	if m.systemd {
+		initramfs = withSystemd(t, initramfs)
 	}
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk")
@@ -91,6 +106,9 @@ func (m machine) test(t *testing.T, kernel, initramfs string) {
 
 	// What isn't the kernel's is in the environment of init.
 	parameters := fmt.Sprintf("%s packages=%s pattern=%s", m.kernel, strings.Join(m.packages, ","), pattern)
+	if m.systemd {
+		parameters += " systemd=1 systemd.unit=tests.service systemd.log_target=console systemd.show_status=0"
+	}
 	output, console := boot(t, kernel, initramfs, disk, parameters)
 	all, err := suites(output)
 	for _, s := range all {
@@ -168,6 +186,29 @@ func pack(t *testing.T, dir string) *archive {
 	}
 	must(t, a.copy("tests/spec/testdata", filepath.Join(top, "spec/testdata"))) // read by other packages' tests, too
 	return a
+}
+
+//go:embed tests.service
+var testsService []byte
+
+// withSystemd appends systemd, as Debian packs it, to an initramfs: the kernel takes several archives in one.
+func withSystemd(t *testing.T, initramfs string) string {
+	t.Helper()
+	if !exists(systemdDir) {
+		run(t, ".", "./systemd.sh", systemdDir)
+	}
+	a := &archive{}
+	must(t, a.copy(".", systemdDir))
+	a.file("etc/systemd/system/tests.service", 0o644, testsService)
+	a.file("etc/machine-id", 0o444, []byte("0123456789abcdef0123456789abcdef\n"))
+	both := filepath.Join(t.TempDir(), "initramfs")
+	f, err := os.Create(both)
+	must(t, err)
+	_, err = f.WriteString(read(t, initramfs))
+	must(t, err)
+	must(t, a.writeTo(f))
+	must(t, f.Close())
+	return both
 }
 
 // packPolicies compiles the policies of the security modules' tests: what compiles them is not static.

@@ -107,7 +107,18 @@ func parseAddress(address string) ([]string, error) {
 	return sockets, nil
 }
 
+// dial connects and authenticates by the user ID, or, where the other side knows us by another (outside of our user
+// namespace), leaves that to it.
 func dial(socket string, patience time.Duration) (*Conn, error) {
+	identity := hex.EncodeToString([]byte(strconv.Itoa(os.Geteuid())))
+	c, err := dialAs(socket, "AUTH EXTERNAL "+identity+"\r\n", patience)
+	if errors.Is(err, errRejected) {
+		c, err = dialAs(socket, "AUTH EXTERNAL\r\nDATA\r\n", patience)
+	}
+	return c, err
+}
+
+func dialAs(socket, auth string, patience time.Duration) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -119,7 +130,7 @@ func dial(socket string, patience time.Duration) (*Conn, error) {
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
 	}
 	if err == nil {
-		err = c.authenticate()
+		err = c.authenticate(auth)
 	}
 	if err != nil {
 		c.Close()
@@ -128,31 +139,32 @@ func dial(socket string, patience time.Duration) (*Conn, error) {
 	return c, nil
 }
 
-// authenticate is the specification's "Authentication Protocol" with the mechanism EXTERNAL. The identity is our user ID;
-// where the other side knows us by another, outside of our user namespace, it is left to it.
-func (c *Conn) authenticate() error {
-	identity := hex.EncodeToString([]byte(strconv.Itoa(os.Geteuid())))
-	answer, err := c.say("\x00AUTH EXTERNAL " + identity + "\r\n")
-	if err == nil && strings.HasPrefix(answer, "REJECTED") {
-		if answer, err = c.say("AUTH EXTERNAL\r\n"); err == nil && strings.HasPrefix(answer, "DATA") {
-			answer, err = c.say("DATA\r\n")
-		}
-	}
-	if err != nil {
+var errRejected = errors.New("authenticate: rejected")
+
+// authenticate is the specification's "Authentication Protocol" with the mechanism EXTERNAL. BEGIN is sent ahead: systemd
+// doesn't see the first message if it reads it together with BEGIN, until something else comes.
+func (c *Conn) authenticate(auth string) error {
+	if err := c.write([]byte("\x00" + auth + "BEGIN\r\n")); err != nil {
 		return fmt.Errorf("authenticate: %w", err)
 	}
-	if !strings.HasPrefix(answer, "OK ") {
-		return fmt.Errorf("authenticate: got %q", answer)
+	for {
+		answer, err := c.line()
+		switch {
+		case err != nil:
+			return fmt.Errorf("authenticate: %w", err)
+		case strings.HasPrefix(answer, "OK "):
+			return nil
+		case strings.HasPrefix(answer, "REJECTED"):
+			return errRejected
+		case !strings.HasPrefix(answer, "DATA"): // asks for ours, which is on its way
+			return fmt.Errorf("authenticate: got %q", answer)
+		}
 	}
-	return c.write([]byte("BEGIN\r\n"))
 }
 
-// say sends a line of the authentication and returns the one that answers it.
-func (c *Conn) say(line string) (string, error) {
+// line returns the next line of the authentication.
+func (c *Conn) line() (string, error) {
 	const longest = 16 << 10
-	if err := c.write([]byte(line)); err != nil {
-		return "", err
-	}
 	for deadline := time.Now().Add(c.patience); ; {
 		if before, after, ok := strings.Cut(string(c.in), "\r\n"); ok {
 			c.in = []byte(after)

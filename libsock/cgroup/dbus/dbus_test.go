@@ -356,7 +356,7 @@ func TestBus(t *testing.T) {
 	}
 }
 
-// peer answers on a socket without a bus, as systemd's private one, in the lines that script gives: what it expects, and what
+// peer answers on a socket without a bus, as systemd's private one. Each pair is for one connection: what it expects, and what
 // it answers.
 func peer(t *testing.T, script ...[2]string) string {
 	t.Helper()
@@ -367,38 +367,39 @@ func peer(t *testing.T, script ...[2]string) string {
 	}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
 		for _, line := range script {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
 			got := make([]byte, len(line[0]))
 			if _, err := io.ReadFull(conn, got); err != nil || string(got) != line[0] {
 				t.Errorf("peer got %q, want %q", got, line[0])
-				return
 			}
 			_, _ = io.WriteString(conn, line[1])
-		}
-		if len(script) == 0 {
-			time.Sleep(time.Second)
+			if line[1] == "" {
+				time.Sleep(time.Second)
+			}
+			conn.Close()
 		}
 	}()
 	return path
 }
 
 func TestAuthenticate(t *testing.T) {
-	hello := "\x00AUTH EXTERNAL " + fmt.Sprintf("%x", fmt.Sprint(os.Geteuid())) + "\r\n"
+	hello := "\x00AUTH EXTERNAL " + fmt.Sprintf("%x", fmt.Sprint(os.Geteuid())) + "\r\nBEGIN\r\n"
+	const unnamed = "\x00AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
 	for name, tc := range map[string]struct {
 		script [][2]string
 		says   string
 	}{
-		"at once":   {[][2]string{{hello, "OK 1234\r\n"}, {"BEGIN\r\n", ""}}, ""},
-		"anonymous": {[][2]string{{hello, "REJECTED EXTERNAL\r\n"}, {"AUTH EXTERNAL\r\n", "DATA\r\n"}, {"DATA\r\n", "OK 1\r\n"}, {"BEGIN\r\n", ""}}, ""},
-		"rejected":  {[][2]string{{hello, "REJECTED\r\n"}, {"AUTH EXTERNAL\r\n", "REJECTED\r\n"}}, `got "REJECTED"`},
-		"hangs up":  {[][2]string{{hello, "OK"}}, "connection was closed"},
-		"nonsense":  {[][2]string{{hello, strings.Repeat("x", 20<<10)}}, "line is too long"},
-		"silent":    {nil, "no answer in time"},
+		"at once":  {[][2]string{{hello, "OK 1234\r\n"}}, ""},
+		"unnamed":  {[][2]string{{hello, "REJECTED EXTERNAL\r\n"}, {unnamed, "DATA\r\nOK 1\r\n"}}, ""},
+		"rejected": {[][2]string{{hello, "REJECTED\r\n"}, {unnamed, "REJECTED\r\n"}}, "rejected"},
+		"hangs up": {[][2]string{{hello, "OK"}}, "connection was closed"},
+		"refuses":  {[][2]string{{hello, "ERROR\r\n"}}, `got "ERROR"`},
+		"nonsense": {[][2]string{{hello, strings.Repeat("x", 20<<10)}}, "line is too long"},
+		"silent":   {[][2]string{{hello, ""}}, "no answer in time"},
 	} {
 		c, err := Dial(SocketAddress(peer(t, tc.script...)), false, 200*time.Millisecond)
 		if err == nil {
