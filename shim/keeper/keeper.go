@@ -8,6 +8,8 @@ package keeper
 
 import (
 	"cmp"
+	"errors"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -21,8 +23,8 @@ import (
 
 // Config is what a keeper starts with.
 type Config struct {
-	Dir     string            // where the sockets are, for Quit to remove them
-	Sockets [Listeners]string // their names in Dir
+	Dir     string            // the shim's own; it goes when the keeper quits
+	Sockets [Listeners]string // their names in Dir; nobody else listens as long as the last is there
 	// Worker is the command line of the worker: this executable with other arguments. It finds the link at descriptor 3.
 	Worker []string
 	// Keeper is the keeper's own command line, for Upgrade, which appends a word: the number of the descriptor with the
@@ -59,6 +61,7 @@ type keeper struct {
 	load   int // bytes of unanswered requests
 	paused bool
 	bulky  bool // large frames have passed
+	ending bool // to quit once the worker has ended
 	quit   bool
 	buf    [64 << 10]byte // of every read
 }
@@ -67,8 +70,9 @@ type keeper struct {
 // ones: so that a worker that hangs doesn't cost the keeper its memory.
 const maxLoad = 32 << 20
 
-// gcPercent keeps the heap small: with Go's 100, the collector waits until there are 4 MiB of garbage.
-const gcPercent = 10
+// gcPercent keeps the heap small: with Go's 100, the collector waits until there are 4 MiB of garbage. With 10 it would run
+// at the start, and what it needs for itself is more than it finds.
+const gcPercent = 25
 
 // Run keeps, until the worker asks it to quit. listening are the listening sockets. Errors: what couldn't be set up.
 func Run(c Config, listening [Listeners]int) error {
@@ -250,23 +254,36 @@ func (k *keeper) drop(name string) {
 	}
 }
 
-// end ends the keeper, unless somebody is connected: a request may be on its way. Who connects from now on finds nobody, or
-// loses the connection without an answer, and starts a new keeper.
+// end ends the keeper, unless somebody is connected: a request may be on its way. The worker goes first.
 func (k *keeper) end() {
+	if k.ending = !k.connected(); k.ending {
+		k.killWorker()
+	}
+}
+
+// connected says whether there is a client.
+func (k *keeper) connected() bool {
 	for i := range k.listening {
 		k.accept(i)
 	}
-	if len(k.conns) > 0 {
-		return
+	return len(k.conns) > 0
+}
+
+// clear removes all that is in the directory, which nobody uses while the last socket's name is there: then somebody listens,
+// and no other keeper is started. Who connects from now on loses the connection without an answer, and starts one.
+func (k *keeper) clear() {
+	last := k.Sockets[Listeners-1]
+	names, err := os.ReadDir(k.Dir)
+	for _, entry := range names {
+		if entry.Name() != last {
+			err = errors.Join(err, os.RemoveAll(k.Dir+"/"+entry.Name()))
+		}
 	}
-	// A new keeper's sockets can appear only when these names are gone or nobody listens.
-	for _, name := range k.Sockets {
-		_ = unix.Unlink(k.Dir + "/" + name)
+	if err != nil {
+		k.log("clear the directory: " + err.Error())
 	}
-	_ = unix.Unlink(k.Dir + "/" + LogFile)
-	_ = unix.Rmdir(k.Dir) // if nothing else is in it
-	k.quit = true
-	k.killWorker()
+	_ = unix.Unlink(k.Dir + "/" + last)
+	_ = unix.Rmdir(k.Dir) // unless another keeper has begun to use it
 }
 
 // watch has epoll tell of events of fd.

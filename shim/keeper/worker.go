@@ -132,6 +132,12 @@ func (k *keeper) startWorkerIfDue() {
 	if k.worker.pid > 0 || k.quit || reap.Now() < k.worker.due {
 		return
 	}
+	if k.ending && !k.connected() {
+		k.clear()
+		k.quit = true
+		return
+	}
+	k.ending = false
 	if k.upgrade != "" {
 		k.log("upgrade to " + k.upgrade + ": " + k.become(k.upgrade).Error()) // returns only if it failed
 		k.upgrade = ""
