@@ -36,10 +36,12 @@ FUZZTIME     ?= 30s
 .DELETE_ON_ERROR:
 .PHONY: all demo test test-unit test-integration test-vm test-race test-noopt test-seccomp conformance lint bench fuzz setup setup-demo install generate clean help FORCE
 
-all: bin/sock ## build bin/sock, static (the default)
+PROGRAMS := bin/sock bin/containerd-shim-sock-v1 bin/sock-shimd
 
-bin/sock: FORCE
-	@$(BUILD) -o $@ ./cmd/sock
+all: $(PROGRAMS) ## build bin/sock and the two programs of the containerd shim, static (the default)
+
+$(PROGRAMS): FORCE
+	@$(BUILD) -o $@ ./cmd/$(@F)
 
 bin/sock-bench: FORCE
 	@CGO_ENABLED=0 go build -trimpath -o $@ ./tests/bench
@@ -101,8 +103,9 @@ setup: ## install what building and testing need: Debian packages, and Go if it 
 setup-demo:
 	@tests/setup.sh demo
 
-install: bin/sock ## install into PREFIX, with man pages and completion (DESTDIR is honoured)
+install: $(PROGRAMS) ## install into PREFIX, with man pages and completion (DESTDIR is honoured)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/sbin bin/sock
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/containerd-shim-sock-v1 bin/sock-shimd
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 contrib/man/*.8
 	install -D -m 0644 contrib/completion/sock.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sock
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions contrib/completion/_sock

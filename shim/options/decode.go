@@ -59,6 +59,19 @@ func Decode(any *anypb.Any) (*Options, error) {
 	return o, nil
 }
 
+// Known says whether something is of a type that Decode knows.
+func Known(any *anypb.Any) bool {
+	for _, m := range []proto.Message{&Options{}, &runc.Options{}, &generic.Options{}} {
+		if any.MessageIs(m) {
+			return true
+		}
+	}
+	return any.MessageName() == criOptions
+}
+
+// criOptions is what the type of generic options was called by older containerds.
+const criOptions = "cri.runtimeoptions.v1.Options"
+
 func decode(any *anypb.Any) (*Options, error) {
 	if any.GetTypeUrl() == "" && len(any.GetValue()) == 0 {
 		return &Options{}, nil
@@ -77,7 +90,7 @@ func decode(any *anypb.Any) (*Options, error) {
 			Root: other.Root, SystemdCgroup: other.SystemdCgroup, NoPivotRoot: other.NoPivotRoot, NoNewKeyring: other.NoNewKeyring,
 			ShimCgroup: other.ShimCgroup, IoUid: other.IoUid, IoGid: other.IoGid,
 		}, nil
-	case wrapped.ProtoReflect().Descriptor().FullName(), "cri.runtimeoptions.v1.Options":
+	case wrapped.ProtoReflect().Descriptor().FullName(), criOptions:
 		if err := unmarshal(any, &wrapped); err != nil {
 			return nil, err
 		}

@@ -26,11 +26,16 @@ var layers = map[string][]string{
 	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
 	"contrib/": {},
 
-	"shim/wire":   {},
-	"shim/reap":   {"shim/wire"},
-	"shim/link":   {"shim/reap", "shim/wire"},
-	"shim/keeper": {"shim/reap", "shim/wire"},
-	"shim/rootfs": {"libsock/host", "libsock/plan"},
+	"shim/wire":       {},
+	"shim/reap":       {"shim/wire"},
+	"shim/link":       {"shim/reap", "shim/wire"},
+	"shim/keeper":     {"shim/reap", "shim/wire"},
+	"shim/rendezvous": {},
+	"shim/rootfs":     {"libsock/host", "libsock/plan"},
+	"shim/control":    {"libsock/cgroup", "shim/keeper", "shim/link", "shim/options", "shim/rendezvous"},
+
+	"cmd/containerd-shim-sock-v1": {"shim/rendezvous"},
+	"cmd/sock-shimd":              {"libsock/exe", "shim/control", "shim/keeper", "shim/link", "shim/rendezvous", "shim/task", "spec"},
 
 	"libsock/cgroup":       {"libsock/cgroup/dbus", "libsock/resctrl", "libsock/stub/bpf"},
 	"libsock/cgroup/dbus":  {},
@@ -48,16 +53,26 @@ var layers = map[string][]string{
 	"libsock/stub/signals": {},
 }
 
-// reserved are modules that only one tree may depend on, also by way of others.
-var reserved = map[string]string{
-	"github.com/urfave/cli/":            "cmd/",
-	"github.com/containerd/containerd/": "shim/",
-	"github.com/containerd/ttrpc":       "shim/",
-	"github.com/containerd/cgroups/":    "shim/",
-	"github.com/pelletier/go-toml/":     "shim/",
-	"google.golang.org/grpc":            "shim/",
-	"google.golang.org/protobuf/":       "shim/",
+// shimTrees are where the shim is.
+var shimTrees = []string{"shim/", "cmd/sock-shimd"}
+
+// reserved are modules that only these trees may depend on, also by way of others.
+var reserved = map[string][]string{
+	"github.com/urfave/cli/":            {"cmd/"},
+	"github.com/containerd/containerd/": shimTrees,
+	"github.com/containerd/ttrpc":       shimTrees,
+	"github.com/containerd/cgroups/":    shimTrees,
+	"github.com/pelletier/go-toml/":     shimTrees,
+	"google.golang.org/grpc":            shimTrees,
+	"google.golang.org/protobuf/":       shimTrees,
 }
+
+// plain are the packages that depend on nothing but the standard library, x/sys/unix and each other: what lives in the keeper
+// must not grow.
+var plain = []string{"shim/keeper", "shim/reap", "shim/rendezvous", "shim/wire"}
+
+// helper is executed for every container, so it imports nothing but system calls.
+const helper = "cmd/containerd-shim-sock-v1"
 
 // unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for, and what protoc
 // generates.
@@ -96,13 +111,19 @@ func check(packages []listed, standard func(string) bool) []string {
 				refuse(imported, "only "+strings.Join(unsafePackages, ", ")+" may")
 			case strings.HasPrefix(name, "libsock/stub") && !isOwn && !standard(imported) && !slices.Contains(stubModules, imported):
 				refuse(imported, "the stub must not depend on anything")
+			case name == helper && !isOwn && imported != "syscall", name == "shim/rendezvous":
+				refuse(imported, "it is part of every container's start")
 			}
 		}
 		for _, dependency := range p.Deps {
-			for prefix, owner := range reserved {
-				if strings.HasPrefix(dependency+"/", prefix) && !strings.HasPrefix(name, owner) && !strings.HasPrefix(name, "tests/") {
-					refuse(dependency, "only "+owner+" may, directly or not")
+			for prefix, owners := range reserved {
+				if strings.HasPrefix(dependency+"/", prefix) && !matches(owners, name) && !strings.HasPrefix(name, "tests/") {
+					refuse(dependency, "only "+strings.Join(owners, ", ")+" may, directly or not")
 				}
+			}
+			if slices.Contains(plain, name) && !slices.Contains(plain, strings.TrimPrefix(dependency, module)) &&
+				!standard(dependency) && !strings.HasPrefix(dependency, "golang.org/x/sys/") {
+				refuse(dependency, "it is part of the keeper")
 			}
 		}
 	}
@@ -183,8 +204,14 @@ func TestViolationsAreFound(t *testing.T) {
 		{"the CLI library", listed{ImportPath: module + "cmd/sock", Deps: []string{"github.com/urfave/cli/v2"}}, ""},
 		{"the CLI library in the library", listed{ImportPath: module + "libsock", Deps: []string{"github.com/urfave/cli/v2"}}, "only cmd/ may"},
 		{"protobuf in the shim", listed{ImportPath: module + "shim/task", Deps: []string{"google.golang.org/protobuf/proto"}}, ""},
-		{"protobuf by a detour", listed{ImportPath: module + "cmd/sock", Deps: []string{"google.golang.org/protobuf/proto"}}, "only shim/ may"},
-		{"ttrpc", listed{ImportPath: module + "libsock", Deps: []string{"github.com/containerd/ttrpc"}}, "only shim/ may"},
+		{"protobuf by a detour", listed{ImportPath: module + "cmd/sock", Deps: []string{"google.golang.org/protobuf/proto"}}, "only shim/, cmd/sock-shimd may"},
+		{"protobuf in the shim's program", listed{ImportPath: module + "cmd/sock-shimd", Deps: []string{"google.golang.org/protobuf/proto"}}, ""},
+		{"protobuf in the keeper", listed{ImportPath: module + "shim/keeper", Deps: []string{"google.golang.org/protobuf/proto"}}, "part of the keeper"},
+		{"libsock in the keeper, by a detour", listed{ImportPath: module + "shim/wire", Deps: []string{module + "libsock"}}, "part of the keeper"},
+		{"system calls in the helper", listed{ImportPath: module + helper, Imports: []string{"syscall", module + "shim/rendezvous"}}, ""},
+		{"more in the helper", listed{ImportPath: module + helper, Imports: []string{"os"}}, "every container's start"},
+		{"anything in what it imports", listed{ImportPath: module + "shim/rendezvous", Imports: []string{"syscall"}}, "every container's start"},
+		{"ttrpc", listed{ImportPath: module + "libsock", Deps: []string{"github.com/containerd/ttrpc"}}, "only shim/, cmd/sock-shimd may"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			found := check([]listed{c.p}, standard)

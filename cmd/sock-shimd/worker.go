@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sock-runtime/sock/shim/control"
+	"github.com/sock-runtime/sock/shim/link"
+	"github.com/sock-runtime/sock/shim/task"
+)
+
+// graces are how long a shim without tasks lives on: one that serves a namespace saves the next container the start of a shim.
+const (
+	namespaceGrace = 30 * time.Second
+	groupGrace     = time.Second
+)
+
+// workerGC keeps the heap small, since every clone copies the page tables of it.
+const workerGC = 40
+
+// runWorker is the worker: its arguments are those of control.Shim. It has the link to the keeper at descriptor 3, and ends
+// with it.
+func runWorker(args []string) error {
+	debug.SetGCPercent(workerGC)
+	shim, _, err := control.ParseShim(args)
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := control.SetOOMScore(shim.OOMScore); err != nil && !errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("worker: %w", err)
+	}
+	l, err := link.Dial(3)
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	service, err := task.New(task.Config{Link: l, Dir: shim.Dir, Namespace: shim.Namespace, Address: shim.Events, Log: log})
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(survive(log)))
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	service.Register(server)
+	grace := namespaceGrace
+	if shim.Grouped {
+		grace = groupGrace
+	}
+	go control.New(l, shim.Dir, service, log, grace).Serve()
+	go func() {
+		if err := server.Serve(context.Background(), l.Listener(link.Task)); err != nil {
+			log.Error("serve the tasks", "error", err)
+		}
+	}()
+	<-l.Done()
+	os.Exit(0) // connections are the keeper's, not to be closed in an orderly manner
+	return nil
+}
+
+// survive has a panic fail one request: another worker would get the same one, and end of it, too.
+func survive(log *slog.Logger) ttrpc.UnaryServerInterceptor {
+	return func(ctx context.Context, u ttrpc.Unmarshaler, i *ttrpc.UnaryServerInfo, m ttrpc.Method) (response any, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				log.Error("panic", "method", i.FullMethod, "panic", p, "stack", string(debug.Stack()))
+				response, err = nil, status.Errorf(codes.Internal, "%s: panic: %v", i.FullMethod, p)
+			}
+		}()
+		return m(ctx, u)
+	}
+}
