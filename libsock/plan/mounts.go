@@ -137,12 +137,37 @@ func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
 func (b *builder) place(from string, destination string, file bool, mount stub.Arg, hand string, before ...stub.Instr) {
 	target := stub.Value(slotT)
 	ops := append(before, b.makeTarget(slotT, destination, file)...)
-	ops = append(ops, at("have", moveMount(mount, target)), closeFD(target), closeFD(mount))
+	here := append(b.outsideProc(target, destination), moveMount(mount, target), closeFD(target), closeFD(mount))
+	here[0] = at("have", here[0])
+	ops = append(ops, here...)
 	if inRoot(destination) == "." { // the root has a new top
 		ops = append(ops, closeFD(root))
 		ops = append(ops, b.openRoot()...)
 	}
 	b.line(Note{From: from, Does: "mount " + path.Clean("/"+destination), Hand: hand}, ops...)
+	b.saysProc(from, destination)
+}
+
+// outsideProc refuses a target in a procfs that the image's links led to, where checkProc knows only names
+// (CVE-2019-16884). One by its name is below a procfs of config.json's: the host's, for example, in another place.
+func (b *builder) outsideProc(target stub.Arg, destination string) []stub.Instr {
+	name := inRoot(destination) + "/"
+	if strings.HasPrefix(name, "proc/") {
+		return nil
+	}
+	for _, m := range b.spec.Mounts {
+		if strings.HasPrefix(name, inRoot(m.Destination)+"/") && (m.Type == "proc" || b.facts.Procfs[b.source(m)]) {
+			return nil
+		}
+	}
+	return isNot(target, unix.PROC_SUPER_MAGIC)
+}
+
+// saysProc lets the last line explain itself.
+func (b *builder) saysProc(from, destination string) {
+	b.plan.Child[len(b.plan.Child)-1].Says = map[unix.Errno]string{
+		unix.ETIMEDOUT: fmt.Sprintf("%s: %q cannot be mounted because it is inside /proc, where a link leads", from, destination),
+	}
 }
 
 func handMount(m specs.Mount) string {
@@ -287,14 +312,17 @@ func (b *builder) classic(from string, m specs.Mount, o spec.MountOptions) {
 	}
 	target, mounted := stub.Value(slotT), stub.Value(slotM)
 	options := strings.Join(append(o.SuperFlags[:len(o.SuperFlags):len(o.SuperFlags)], o.Data...), ",")
-	ops := append(b.makeTarget(slotT, m.Destination, false),
-		at("have", sys(unix.SYS_FCHDIR, target)), closeFD(target),
+	here := append(b.outsideProc(target, m.Destination), sys(unix.SYS_FCHDIR, target))
+	here[0] = at("have", here[0])
+	ops := append(b.makeTarget(slotT, m.Destination, false), here...)
+	ops = append(ops, closeFD(target),
 		sys(unix.SYS_MOUNT, stub.Text(source), stub.Text("."), stub.Text(m.Type), zero, stub.Text(options)),
 		lookup(slotM, inRoot(m.Destination), unix.O_DIRECTORY))
 	for _, a := range attrs(o) {
 		ops = append(ops, setAttr(mounted, a))
 	}
 	b.line(Note{From: from, Does: "mount " + path.Clean("/"+m.Destination), Hand: handMount(m)}, append(ops, closeFD(mounted))...)
+	b.saysProc(from, m.Destination)
 }
 
 func hasOption(options []string, key string) bool {

@@ -108,6 +108,19 @@ func setAttr(m stub.Arg, a Attr) stub.Instr {
 	return sys(unix.SYS_MOUNT_SETATTR, m, empty, stub.Int(flags), words(a.Set, a.Clear, a.Propagation, 0), stub.Int(32))
 }
 
+// isNot fails with ETIMEDOUT if what descriptor t points to is on a file system of this type, statfs(2). It has the kernel
+// compare: futex(2) waits, for no time, only if the memory has the value, and else says EAGAIN.
+func isNot(t stub.Arg, fsType uint32) []stub.Instr {
+	wait := sys(unix.SYS_FUTEX, stub.Scratch(), stub.Int(futexWait|futexPrivate), stub.Int(fsType), words(0, 0))
+	return []stub.Instr{
+		sys(unix.SYS_FSTATFS, t, stub.Scratch()), // the type is its first word
+		unless(exactly(wait, -1), "", unix.EAGAIN),
+	}
+}
+
+// Of linux/futex.h.
+const futexWait, futexPrivate = 0, 128
+
 // mount is mount(2) for what has no descriptor form.
 func mount(source, target, fstype string, flags uintptr) stub.Instr {
 	return sys(unix.SYS_MOUNT, stub.Text(source), stub.Text(target), stub.Text(fstype), stub.Int(flags), zero)

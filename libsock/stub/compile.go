@@ -47,6 +47,7 @@ type compiler struct {
 	argPointers  [][3]int
 	dataPointers [][2]int
 	cloned       int // offset of the record that a clone fills in; the first thing in the arena
+	scratch      int // offset of the scratch memory, if somebody uses it
 }
 
 // Compile makes a program of lines; jumps stay within a line. fds gives the parent's descriptors by name; report is the
@@ -144,6 +145,11 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 		c.pointArg(i, c.cloneArgs(uint64(a.num)))
 	case argCloned:
 		c.pointArg(i, c.cloned)
+	case argScratch:
+		if c.scratch == 0 {
+			c.scratch = c.data(make([]byte, ScratchSize))
+		}
+		c.pointArg(i, c.scratch)
 	case argFilter:
 		c.pointArg(i, c.filter(a.text))
 	case argVector:

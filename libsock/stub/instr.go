@@ -33,8 +33,9 @@ const (
 	argFilter         // pointer to a sock_fprog, seccomp(2)
 	argClone          // pointer to a clone_args, clone3(2)
 	argCloned         // pointer to the record that the clone fills in
-	argFD             // a descriptor of the parent's, by name
-	argSlot           // a slot's value
+	argScratch
+	argFD   // a descriptor of the parent's, by name
+	argSlot // a slot's value
 )
 
 // Arg is one argument of a system call. The zero Arg is the number 0.
@@ -75,6 +76,12 @@ const CloneArgsSize = 88
 
 // ClonedRecord is a pointer to a record with the event Cloned; its second word is the process ID that CloneArgs left there.
 func ClonedRecord() Arg { return Arg{kind: argCloned} }
+
+// Scratch is a pointer to ScratchSize bytes, the same for all instructions: what one call leaves there another may read.
+func Scratch() Arg { return Arg{kind: argScratch} }
+
+// ScratchSize is enough for struct statfs, in bytes.
+const ScratchSize = 128
 
 // FD is the parent's descriptor that host steps named so; Compile looks it up.
 func FD(name string) Arg { return Arg{kind: argFD, text: name} }

@@ -14,7 +14,7 @@ var callNames = sync.OnceValue(func() map[uintptr]string {
 		unix.SYS_CAPSET: "capset", unix.SYS_CHDIR: "chdir", unix.SYS_CHROOT: "chroot", unix.SYS_CLOSE: "close", unix.SYS_CLONE3: "clone3", unix.SYS_EXIT_GROUP: "exit_group",
 		unix.SYS_CLOSE_RANGE: "close_range", unix.SYS_DUP3: "dup3", unix.SYS_EXECVE: "execve",
 		unix.SYS_FCHDIR: "fchdir", unix.SYS_FCHOWN: "fchown", unix.SYS_FCHOWNAT: "fchownat", unix.SYS_FCNTL: "fcntl",
-		unix.SYS_FSCONFIG: "fsconfig", unix.SYS_FSMOUNT: "fsmount", unix.SYS_FSPICK: "fspick", unix.SYS_FSOPEN: "fsopen",
+		unix.SYS_FSCONFIG: "fsconfig", unix.SYS_FSTATFS: "fstatfs", unix.SYS_FUTEX: "futex", unix.SYS_FSMOUNT: "fsmount", unix.SYS_FSPICK: "fspick", unix.SYS_FSOPEN: "fsopen",
 		unix.SYS_IOCTL: "ioctl", unix.SYS_IOPRIO_SET: "ioprio_set", unix.SYS_KEYCTL: "keyctl", unix.SYS_MKDIRAT: "mkdirat",
 		unix.SYS_MKNODAT: "mknodat", unix.SYS_MOUNT: "mount", unix.SYS_MOUNT_SETATTR: "mount_setattr", unix.SYS_MOVE_MOUNT: "move_mount",
 		unix.SYS_OPENAT: "openat", unix.SYS_OPENAT2: "openat2", unix.SYS_OPEN_TREE: "open_tree", unix.SYS_PERSONALITY: "personality",
@@ -82,6 +82,8 @@ func (a Arg) String() string {
 		return fmt.Sprintf("{flags %#x|CLONE_PARENT}", uint64(a.num))
 	case argCloned:
 		return "{record of the clone}"
+	case argScratch:
+		return "{scratch}"
 	case argFD:
 		return "<" + a.text + ">"
 	case argSlot:
