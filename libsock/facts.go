@@ -116,7 +116,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 			facts.Files[source] = true
 		}
 		var fs unix.Statfs_t
-		if path.Clean("/"+m.Destination) == "/proc" && unix.Statfs(source, &fs) == nil {
+		if unix.Statfs(source, &fs) == nil {
 			facts.Procfs[source] = fs.Type == unix.PROC_SUPER_MAGIC
 		}
 	}
@@ -152,7 +152,7 @@ func resolveDestinations(config *specs.Spec, rootfs string) map[string]string {
 		if err == nil {
 			_ = unix.Close(fd)
 		}
-		if err != unix.ENOENT {
+		if err != unix.ENOENT && err != unix.EAGAIN { // EAGAIN: a ".." while somebody renames things
 			continue
 		}
 		real, err := securejoin.SecureJoin(rootfs, name)

@@ -73,3 +73,13 @@ func waitFor(c *Container, text string) {
 		return nil
 	})
 }
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// inCgroup is for a second container of a sandbox; name begins with the sandbox's mark.
+func inCgroup(name string) Change {
+	return func(c *specs.Spec) { c.Linux.CgroupsPath = "/" + name }
+}

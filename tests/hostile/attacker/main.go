@@ -8,7 +8,12 @@ import (
 )
 
 var verbs = map[string]func(args []string){
-	"overwrite": overwrite,
+	"overwrite":   overwrite,
+	"naive-cwd":   naiveCwd,
+	"naive-mask":  naiveMask,
+	"naive-mkdir": naiveMkdir,
+	"naive-bind":  naiveBind,
+	"swap":        swap,
 }
 
 func main() {
