@@ -168,7 +168,7 @@ func (w *toy) do(request string, kind link.Kind) string {
 		var f *os.File
 		if f, err = os.CreateTemp(w.dir, "held"); err == nil {
 			_, _ = f.WriteString(rest)
-			err = w.link.Hold(first, int(f.Fd()))
+			err = errors.Join(w.link.Hold(first, int(f.Fd())), w.link.Sync())
 			_, _ = os.Remove(f.Name()), f.Close()
 		}
 	case "drop":

@@ -276,6 +276,8 @@ func (k *keeper) obey(m wire.Message) error {
 		} else {
 			k.drop(string(m.Payload))
 		}
+	case wire.Sync:
+		k.send(wire.Message{Kind: wire.Sync, Conn: m.Conn, FD: -1})
 	case wire.Quit:
 		k.end()
 	case wire.Upgrade:

@@ -38,6 +38,8 @@ type Link interface {
 	Hold(name string, fd int) error
 	// Drop has the keeper close what it keeps under the name, if anything.
 	Drop(name string) error
+	// Sync waits until the keeper has done what it was asked before.
+	Sync() error
 	// Held returns what earlier workers left, duplicates that are the caller's. Ones that were held later are not among
 	// them.
 	Held() map[string]*os.File

@@ -104,6 +104,21 @@ func TestHeld(t *testing.T) {
 	if all, err := io.ReadAll(r); string(all) != "xy" || err != nil {
 		t.Fatalf("read %q, %v", all, err)
 	}
+	synced := make(chan error)
+	go func() { synced <- l.Sync() }()
+	echo := p.next()
+	if echo.Kind != wire.Sync {
+		t.Fatalf("got %+v", echo)
+	}
+	select {
+	case err := <-synced:
+		t.Fatalf("synchronous without an answer: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.send(echo)
+	if err := <-synced; err != nil {
+		t.Fatal(err)
+	}
 	if err := l.Drop("again"); err != nil {
 		t.Fatal(err)
 	}

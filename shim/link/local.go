@@ -114,6 +114,7 @@ func (l *local) Drop(name string) error {
 	return nil
 }
 
+func (l *local) Sync() error               { return nil }
 func (l *local) Held() map[string]*os.File { return l.held }
 func (l *local) CloneParent() bool         { return false }
 

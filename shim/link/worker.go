@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,8 +26,10 @@ type keeperLink struct {
 	held      map[string]*os.File
 	done      chan struct{}
 
-	mu    sync.Mutex
-	conns map[uint64]*conn
+	mu       sync.Mutex
+	conns    map[uint64]*conn
+	syncs    map[uint64]chan<- struct{}
+	lastSync uint64
 }
 
 // rawConn is syscall.RawConn.
@@ -55,6 +58,7 @@ func Dial(fd int) (Link, error) {
 		held:      map[string]*os.File{},
 		done:      make(chan struct{}),
 		conns:     map[uint64]*conn{},
+		syncs:     map[uint64]chan<- struct{}{},
 	}
 	ready := make(chan error, 1)
 	go l.read(ready)
@@ -145,6 +149,13 @@ func (l *keeperLink) handle(m wire.Message) error {
 		if c := l.forget(m.Conn); c != nil {
 			c.in.close()
 		}
+	case wire.Sync:
+		l.mu.Lock()
+		if done := l.syncs[m.Conn]; done != nil {
+			close(done)
+			delete(l.syncs, m.Conn)
+		}
+		l.mu.Unlock()
 	default:
 		return fmt.Errorf("message of kind %d from the keeper", m.Kind)
 	}
@@ -234,6 +245,24 @@ func (l *keeperLink) Hold(name string, fd int) error {
 
 func (l *keeperLink) Drop(name string) error {
 	return l.send(wire.Message{Kind: wire.Drop, Payload: []byte(name), FD: -1})
+}
+
+func (l *keeperLink) Sync() error {
+	done := make(chan struct{})
+	l.mu.Lock()
+	l.lastSync++
+	id := l.lastSync
+	l.syncs[id] = done
+	l.mu.Unlock()
+	if err := l.send(wire.Message{Kind: wire.Sync, Conn: id, FD: -1}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-l.done:
+		return errors.New("link to the keeper: it has ended")
+	}
 }
 
 func (l *keeperLink) Held() map[string]*os.File { return l.held }

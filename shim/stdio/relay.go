@@ -113,7 +113,7 @@ func closeFile(f *os.File) {
 // relay moves bytes between a terminal and two files.
 type relay struct {
 	master, input, output *os.File      // input and output may be nil
-	end                   func()        // closes what is held of the output
+	end                   func()        // gives the output up
 	moved                 chan struct{} // closed when the last output is moved
 
 	mu       sync.Mutex
@@ -123,7 +123,7 @@ type relay struct {
 func (s *IO) startRelay(master, input, output *os.File) *relay {
 	r := &relay{
 		master: master, input: input, output: output, moved: make(chan struct{}),
-		end: func() { _ = s.holder.Drop(s.name(heldStdout)) },
+		end: func() { go s.leave(s.paths.Stdout, heldStdout) },
 	}
 	if input != nil {
 		go r.moveInput()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,7 @@ type Paths struct {
 type Holder interface {
 	Hold(name string, fd int) error
 	Drop(name string) error
+	Sync() error
 }
 
 // Process says whose stdio it is.
@@ -48,6 +50,9 @@ type IO struct {
 	files  libsock.Stdio // for a process without a terminal, until it has them
 	logger *logger       // nil: none
 	relay  *relay        // of a terminal, once it is attached
+
+	end    sync.Mutex
+	closed chan struct{} // closed by Close
 }
 
 // Names of what is held for a process.
@@ -63,7 +68,7 @@ func (s *IO) name(what string) string { return s.process.Key + "/" + what }
 
 // Open opens what paths names, without ever waiting for the other side. Errors name the stream.
 func Open(paths Paths, p Process, holder Holder) (_ *IO, err error) {
-	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}}
+	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}, closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.Started()
@@ -251,8 +256,12 @@ func (s *IO) CloseStdin() error {
 
 // Ended is for when the process has ended: what it wrote to a terminal last is moved, and whoever reads sees the end.
 func (s *IO) Ended() {
-	if s.relay != nil {
+	switch {
+	case s.relay != nil:
 		s.relay.finish()
+	case s.logger == nil && !s.paths.Terminal:
+		go s.leave(s.paths.Stdout, heldStdout)
+		go s.leave(s.paths.Stderr, heldStderr)
 	}
 }
 
@@ -260,6 +269,14 @@ func (s *IO) Ended() {
 func (s *IO) Close() {
 	if s.relay != nil {
 		s.relay.close()
+	}
+	s.end.Lock()
+	defer s.end.Unlock()
+	select {
+	case <-s.closed:
+		return
+	default:
+		close(s.closed)
 	}
 	var held []string
 	if s.paths.Stdin != "" {
@@ -303,7 +320,7 @@ func (s *IO) Logger() (pid int, startTime uint64) {
 // Reopen is the stdio of a process that an earlier worker started. held is what the keeper kept, by name; what is used of it
 // is taken out. logger is what Logger returned then.
 func Reopen(paths Paths, p Process, holder Holder, held map[string]*os.File, loggerPid int, loggerStart uint64) *IO {
-	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}}
+	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}, closed: make(chan struct{})}
 	if loggerPid != 0 {
 		s.logger = findLogger(loggerPid, loggerStart)
 	}

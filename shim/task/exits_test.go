@@ -30,6 +30,7 @@ func (l *fakeLink) Listener(link.Kind) net.Listener { return nil }
 func (l *fakeLink) Exits() <-chan link.Exit         { return nil }
 func (l *fakeLink) Hold(string, int) error          { return nil }
 func (l *fakeLink) Drop(string) error               { return nil }
+func (*fakeLink) Sync() error                       { return nil }
 func (l *fakeLink) Held() map[string]*os.File       { return nil }
 func (l *fakeLink) CloneParent() bool               { return true }
 func (l *fakeLink) Quit() error                     { return nil }

@@ -34,8 +34,9 @@ const (
 
 	Frame // a whole frame of a connection
 	Close // a connection ended
+	Sync  // the keeper sends it back; Conn tells which it is
 
-	lastKind = Close
+	lastKind = Sync
 )
 
 // HeaderSize is the length of a message's header: 4 bytes the payload's length, 1 its kind, 3 of zero, 8 the connection.

@@ -85,6 +85,28 @@ func TestNoReader(t *testing.T) {
 	f.said("stdout", stdout, "early\n"+strings.Repeat("\x00", 256<<10))
 }
 
+// TestLateReader checks that whoever opens the output of a process that has ended finds it, and its end: neither must they wait
+// for a writer that won't come, nor may what was written be gone.
+func TestLateReader(t *testing.T) {
+	f := newFixture(t)
+	r := f.request("box", Script("echo out; echo err >&2"))
+	r.Stdout, r.Stderr = f.fifo("out"), f.fifo("err")
+	f.started(r)
+	f.waited("box", "")
+	time.Sleep(100 * time.Millisecond)
+	f.said("stderr", f.reader(r.Stderr), "err\n")
+	f.said("stdout", f.reader(r.Stdout), "out\n")
+	f.removed("box")
+
+	r = f.request("tty", Script("echo out"), WithTerminal)
+	r.Terminal, r.Stdout = true, f.fifo("tty")
+	f.started(r)
+	f.waited("tty", "")
+	time.Sleep(100 * time.Millisecond)
+	f.said("terminal", f.reader(r.Stdout), "out\r\n")
+	f.removed("tty")
+}
+
 // TestReaderGoes checks that a reader that goes, as a containerd that is killed, ends nobody, and that nothing is lost.
 func TestReaderGoes(t *testing.T) {
 	f := newFixture(t)
