@@ -27,10 +27,14 @@ ifdef CI
 export SOCK_TEST_STRICT ?= 1
 endif
 
+# The fuzz tests of what is read that others may have written: config.json to its plan, exec's --process, mount options,
+# seccomp profiles, state files.
+FUZZ ?= Fuzz(Build|BuildExec|ParseMountOptions|Compile|Read)
+
 # Measurements: rounds, and a file for the JSON.
 BENCH_ROUNDS ?= 200
 BENCH_JSON   ?=
-FUZZTIME     ?= 30s
+FUZZTIME     ?= 1m
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -49,7 +53,7 @@ bin/sock-bench: FORCE
 demo: setup-demo bin/sock bin/sock-bench ## set up, build, run real containers and show what happens
 	@$(SUDO) tests/demo/demo.sh bin/sock bin/sock-bench
 
-test: setup bin/sock lint test-race test-noopt test-seccomp ## set up, then lint and every test, as CI does
+test: setup bin/sock lint test-race test-noopt test-seccomp fuzz ## set up, then lint and every test, as CI does
 	$(TEST) -count=1 -p 1 ./...
 
 test-unit: ## the tests beside the code: quick, most need no root
@@ -90,12 +94,11 @@ $(STATICCHECK):
 bench: setup-demo bin/sock bin/sock-bench ## measure run, create+start+delete and exec beside runc and crun (BENCH_ROUNDS, BENCH_JSON)
 	@$(SUDO) bin/sock-bench -sock bin/sock -rounds $(BENCH_ROUNDS) $(if $(BENCH_JSON),-json $(BENCH_JSON))
 
-fuzz: ## run each fuzz test for FUZZTIME
-	@go list ./... | while read -r package; do \
-		go test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r name; do \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
-		done || exit 1; \
-	done
+fuzz: ## run the fuzz tests for FUZZTIME each, two at a time (FUZZ='.*' runs all of them)
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z]*' $(GODIRS) | sed 's|^\(.*\)/[^/]*:func |./\1 |' | sort -u | grep -E ' ($(FUZZ))$$' | \
+		xargs -r -P 2 -L 1 sh -c 'echo "fuzz: $$1 of $$0 for $(FUZZTIME)"; \
+			out=$$(go test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x -parallel 1 "$$0" 2>&1) || \
+			{ echo "$$out"; exit 255; }'
 
 setup: ## install what building and testing need: Debian packages, and Go if it is too old
 	@tests/setup.sh test

@@ -2,6 +2,7 @@ package libsock
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -13,6 +14,9 @@ import (
 // passListener fetches the seccomp listener of a child that has just loaded its filter, and sends it to the agent at
 // linux.seccomp.listenerPath with the container's state, config-linux.md "The Container Process State".
 func (c *Container) passListener(child *child, preserveFDs int) error {
+	if c.state.Listener == nil {
+		return errors.New("linux.seccomp: the filter has a listener that nobody waits for")
+	}
 	listener, err := unix.PidfdGetfd(child.pidfd, plan.ListenerFD(preserveFDs), 0)
 	if err != nil {
 		return fmt.Errorf("linux.seccomp: fetch the listener: %w", err)

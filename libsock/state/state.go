@@ -88,6 +88,12 @@ const (
 	filterName = "seccomp"
 )
 
+// Phases of a container whose init is known, in its file.
+const (
+	creating = "creating"
+	created  = "created"
+)
+
 // maxID bounds an ID: it is a file name, and a NAME_MAX with room for a temporary one's suffix.
 const maxID = 200
 
@@ -274,9 +280,9 @@ func (d *Dir) Unlock() {
 
 // WriteInit records the init process.
 func (d *Dir) WriteInit(i Init) error {
-	phase := "created"
+	phase := created
 	if i.Creating {
-		phase = "creating"
+		phase = creating
 	}
 	return d.write(initName, fmt.Appendf(nil, "%d %d %s\n", i.Pid, i.StartTime, phase))
 }
@@ -344,6 +350,9 @@ func Read(root, id string) (*State, error) {
 	if s.ID != id {
 		return nil, fmt.Errorf("read state of container %s: it is that of %q", id, s.ID)
 	}
+	if s.Process == nil || len(s.Process.Args) == 0 {
+		return nil, fmt.Errorf("read state of container %s: it has no process", id)
+	}
 	if s.Init, err = readInit(dir); err != nil {
 		return nil, fmt.Errorf("read init of container %s: %w", id, err)
 	}
@@ -360,15 +369,14 @@ func readInit(dir int) (Init, error) {
 		return Init{}, err
 	}
 	fields := strings.Fields(string(data))
-	if len(fields) != 3 {
-		return Init{}, fmt.Errorf("unexpected content %q", data)
+	if len(fields) == 3 {
+		pid, noPid := strconv.ParseUint(fields[0], 10, 31) // a pid_t: a larger number would be cut to another process's
+		began, noTime := strconv.ParseUint(fields[1], 10, 64)
+		if noPid == nil && noTime == nil && pid > 0 && (fields[2] == creating || fields[2] == created) {
+			return Init{Pid: int(pid), StartTime: began, Creating: fields[2] == creating}, nil
+		}
 	}
-	pid, err := strconv.Atoi(fields[0])
-	if err != nil {
-		return Init{}, err
-	}
-	began, err := strconv.ParseUint(fields[1], 10, 64)
-	return Init{Pid: pid, StartTime: began, Creating: fields[2] == "creating"}, err
+	return Init{}, fmt.Errorf("unexpected content %.100q", data)
 }
 
 // maxFile bounds what is read: a config.json's process and hooks, with room.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestCheckID(t *testing.T) {
@@ -24,9 +26,12 @@ func TestCheckID(t *testing.T) {
 	}
 }
 
+// process is one that a state can have.
+var process = &specs.Process{Args: []string{"true"}, Cwd: "/"}
+
 func create(t *testing.T, root, id string) *Dir {
 	t.Helper()
-	d, err := Create(root, &State{ID: id, Bundle: "/b", Created: time.Unix(1, 0).UTC()}, nil)
+	d, err := Create(root, &State{ID: id, Bundle: "/b", Created: time.Unix(1, 0).UTC(), Process: process}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +53,7 @@ func TestLife(t *testing.T) {
 	if s, err = d.Refresh(root, s); err != nil || s.Init != want {
 		t.Fatalf("after the clone: %+v, %v", s, err)
 	}
-	if _, err := Create(root, &State{ID: "c"}, nil); err != ErrExists {
+	if _, err := Create(root, &State{ID: "c", Process: process}, nil); err != ErrExists {
 		t.Errorf("second create: %v", err)
 	}
 	if ids, err := List(root); err != nil || len(ids) != 1 || ids[0] != "c" {
@@ -87,7 +92,7 @@ func TestRefreshNoticesAnotherContainer(t *testing.T) {
 	if err := d.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	d, err = Create(root, &State{ID: "c", Bundle: "/other"}, nil)
+	d, err = Create(root, &State{ID: "c", Bundle: "/other", Process: process}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +208,7 @@ func TestHostileDirectories(t *testing.T) {
 		if err := os.Chmod(root, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Create(root, &State{ID: "c"}, nil); err == nil {
+		if _, err := Create(root, &State{ID: "c", Process: process}, nil); err == nil {
 			t.Error("accepted")
 		}
 	})
@@ -249,7 +254,7 @@ func TestAlive(t *testing.T) {
 func TestFilter(t *testing.T) {
 	root := t.TempDir()
 	want := Filter{Program: []byte("12345678"), Flags: 5, Notify: true}
-	d, err := Create(root, &State{ID: "c"}, &want)
+	d, err := Create(root, &State{ID: "c", Process: process}, &want)
 	if err != nil {
 		t.Fatal(err)
 	}
