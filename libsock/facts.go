@@ -120,7 +120,14 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 			facts.Procfs[source] = fs.Type == unix.PROC_SUPER_MAGIC
 		}
 	}
-	facts.Resolved = resolveDestinations(config, o.Rootfs)
+	destinations := make([]string, 0, len(config.Mounts)+1)
+	for _, m := range config.Mounts {
+		destinations = append(destinations, m.Destination)
+	}
+	if o.Notify != "" {
+		destinations = append(destinations, plan.NotifyDir)
+	}
+	facts.Resolved = resolveDestinations(destinations, o.Rootfs)
 	facts.Modes = tmpfsModes(config, o.Rootfs)
 	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
 	if config.Linux != nil && config.Linux.MountLabel != "" {
@@ -139,15 +146,15 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 // resolveDestinations finds where mount destinations that lead through dangling links of the image end: /run/x for
 // /var/run/x with /var/run a link to a /run that is missing. The child makes them there, as runc does. Destinations on
 // other mounts are left alone, the rootfs doesn't show them.
-func resolveDestinations(config *specs.Spec, rootfs string) map[string]string {
+func resolveDestinations(destinations []string, rootfs string) map[string]string {
 	var resolved map[string]string
 	root, err := unix.Open(rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(root)
-	for _, m := range config.Mounts {
-		name := strings.TrimPrefix(path.Clean("/"+m.Destination), "/")
+	for _, destination := range destinations {
+		name := strings.TrimPrefix(path.Clean("/"+destination), "/")
 		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
 		if err == nil {
 			_ = unix.Close(fd)

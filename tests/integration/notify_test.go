@@ -232,6 +232,19 @@ func TestNotifyNeverReady(t *testing.T) {
 	c.WantStatus("running")
 }
 
+// Images have /run as a link, or none.
+func TestNotifyThroughLink(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	m := serviceManager(s, filepath.Join(s.Dir, "manager"))
+	b := withNotify(s, s.Bundle(Writable, Script("sd-notify READY=1; stat -c %F /var/run/notify/notify.sock")))
+	Must(t, os.Symlink("var/run", filepath.Join(b.Rootfs, "run")))
+	r := m.notified("run", "--bundle", b.Dir, s.NewID())
+	Equal(t, "exit status", r.Code, 0)
+	Equal(t, "file", r.Stdout, "socket\n")
+	m.wants("READY=1\n", fmt.Sprintf("MAINPID=%d\n", m.pid))
+}
+
 // A failed start leaves the socket of the container that runs alone.
 func TestNotifySecondStart(t *testing.T) {
 	t.Parallel()
