@@ -229,6 +229,9 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 		if err != nil {
 			return err
 		}
+		if group.None() {
+			return c.signalAll(sig)
+		}
 		return group.Signal(sig)
 	}
 	pidfd, err := c.openInit()
@@ -277,6 +280,9 @@ func (c *Container) Pids() ([]int, error) {
 	group, err := c.group()
 	if err != nil {
 		return nil, err
+	}
+	if group.None() {
+		return c.pidsInside()
 	}
 	return group.Pids(true)
 }

@@ -175,17 +175,7 @@ func mountID(path string) uint64 {
 // launchInit clones the init process, records it, runs the hooks of create and waits until it is ready. The child gets
 // its go-ahead only when its pid is on disk: killed before that, we leave a child that ends by itself.
 func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preserve int) (*child, error) {
-	var child *child
-	err := c.runtime.launching(func() (err error) {
-		child, err = c.runtime.launch(p.plan, h, preserve, initVisibility(c.state.Namespaces, c.state.OwnPIDs))
-		if err != nil || c.state.Namespaces&unix.CLONE_NEWUSER == 0 {
-			return err
-		}
-		if err = child.adopt(p.config.Linux); err != nil {
-			child.kill()
-		}
-		return err
-	})
+	child, err := c.runtime.launch(p.plan, h, preserve, initVisibility(c.state.Namespaces, c.state.OwnPIDs))
 	if err != nil {
 		return nil, err
 	}

@@ -281,7 +281,7 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 	}
 	h.Group = group
 	root := h.Descriptors()["rootdir"] // of its init
-	facts, err := processFacts(o.Process, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
+	facts, err := c.runtime.processFacts(o.Process, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
 	if err != nil {
 		return fail(err)
 	}
@@ -293,8 +293,12 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	if !o.Process.Terminal {
+		uid := int64(o.Process.User.UID)
+		if join.Flags&unix.CLONE_NEWUSER != 0 {
+			uid = nobody
+		}
 		var null []int
-		facts.OwnStdio, null = o.Stdio.sort(o.Process.User.UID)
+		facts.OwnStdio, null = o.Stdio.sort(uid)
 		if len(null) > 0 && join.Flags&unix.CLONE_NEWUSER == 0 {
 			if fd := openNull(root); fd >= 0 {
 				h.Keep("devnull", fd)

@@ -20,8 +20,9 @@ import (
 )
 
 // processFacts are the facts that any process needs, a container's init or one that joins.
-func processFacts(p *specs.Process, home func(uid uint32) string) (plan.Facts, error) {
+func (r *Runtime) processFacts(p *specs.Process, home func(uid uint32) string) (plan.Facts, error) {
 	facts := plan.Facts{}
+	r.rights(&facts)
 	last, err := lastCap()
 	if err != nil {
 		return facts, err
@@ -89,8 +90,8 @@ func homeOf(uid uint32, root int, name string) string {
 const maxPasswd = 64 << 10
 
 // initFacts gathers what Build needs to know for a container's init process.
-func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *Stdio) (plan.Facts, error) {
-	facts, err := processFacts(config.Process, func(uid uint32) string {
+func (r *Runtime) initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *Stdio) (plan.Facts, error) {
+	facts, err := r.processFacts(config.Process, func(uid uint32) string {
 		holder, passwd := passwdOf(config, o)
 		root, err := unix.Open(holder, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -128,7 +129,9 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 		destinations = append(destinations, plan.NotifyDir)
 	}
 	facts.Resolved = resolveDestinations(destinations, o.Rootfs)
-	facts.Modes = tmpfsModes(config, o.Rootfs)
+	if facts.NoMounts || joinFlags(config)&unix.CLONE_NEWUSER != 0 {
+		facts.Modes = tmpfsModes(config, o.Rootfs)
+	}
 	facts.Kcore = unix.Access("/proc/kcore", unix.F_OK) == nil
 	if config.Linux != nil && config.Linux.MountLabel != "" {
 		facts.SELinux = host.SELinux()
@@ -138,7 +141,7 @@ func initFacts(config *specs.Spec, o plan.Options, group *cgroup.Group, stdio *S
 		facts.ProcSys, err = procAndSysMounts(o.Rootfs)
 	}
 	if !o.Console {
-		facts.OwnStdio, facts.NullStdio = stdio.sort(config.Process.User.UID)
+		facts.OwnStdio, facts.NullStdio = stdio.sort(hostUID(config, config.Process.User.UID))
 	}
 	return facts, err
 }
@@ -176,12 +179,9 @@ func resolveDestinations(destinations []string, rootfs string) map[string]string
 	return resolved
 }
 
-// tmpfsModes gives the modes of the rootfs's directories on which a container in a user namespace mounts a tmpfs: it makes
-// them itself, and they take over the mode, as in runc.
+// tmpfsModes gives the modes of the rootfs's directories on which the child mounts a tmpfs by itself: it takes over the mode,
+// as in runc.
 func tmpfsModes(config *specs.Spec, rootfs string) map[string]uint32 {
-	if joinFlags(config)&unix.CLONE_NEWUSER == 0 {
-		return nil
-	}
 	modes := map[string]uint32{}
 	for _, m := range config.Mounts {
 		if m.Type != "tmpfs" {
@@ -220,10 +220,7 @@ func passwdOf(config *specs.Spec, o plan.Options) (holder, name string) {
 }
 
 func cgroupFacts(group *cgroup.Group) plan.Cgroup {
-	if group == nil {
-		return plan.Cgroup{None: true}
-	}
-	facts := plan.Cgroup{Unified: group.Unified(), Into: group.HasDir(), Unit: group.Systemd()}
+	facts := plan.Cgroup{None: group.None(), Unified: group.Unified(), Into: group.HasDir(), Unit: group.Systemd()}
 	for _, m := range group.MountSources() {
 		facts.Mounts = append(facts.Mounts, plan.CgroupMount{Name: m.Name, Links: m.Links, Dir: m.Dir, Data: m.Data, Own: m.Managed})
 	}

@@ -171,10 +171,12 @@ func (c *Container) runHook(hook specs.Hook, join plan.Join, pidfd int, status s
 // planHook plans a hook; one that is held like the container's process p needs the same facts.
 func (c *Container) planHook(hook specs.Hook, join plan.Join, p *specs.Process, h *host.Host) (*plan.Plan, error) {
 	if p == nil {
-		return plan.BuildHook(hook, join, nil, plan.Facts{Cgroup: plan.Cgroup{None: true}})
+		facts := plan.Facts{Cgroup: plan.Cgroup{None: true}}
+		c.runtime.rights(&facts)
+		return plan.BuildHook(hook, join, nil, facts)
 	}
 	root := h.Descriptors()["rootdir"] // of the container's init
-	facts, err := processFacts(p, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
+	facts, err := c.runtime.processFacts(p, func(uid uint32) string { return homeOf(uid, root, "etc/passwd") })
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/exe"
@@ -35,9 +34,11 @@ func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int, seen visibili
 	if err := h.Do(p.Host); err != nil {
 		return nil, err
 	}
-	// The child inherits this: from its first moment on nobody in the container's namespaces can look into it, proc(5).
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("make this process undumpable: %w", err)
+	if !p.Clone.Dumpable {
+		// The child inherits this: from its first moment on nobody in the container's namespaces can look into it, proc(5).
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+			return nil, fmt.Errorf("make this process undumpable: %w", err)
+		}
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -45,23 +46,48 @@ func (r *Runtime) launch(p *plan.Plan, h *host.Host, preserve int, seen visibili
 	}
 	h.Keep("sync", pair[1])
 	c := &child{sync: pair[0], plan: p, reaper: r.Reaper}
-	err = r.launching(func() error { return c.clone(h, preserve, seen, r.CloneParent) })
-	if err != nil {
-		_ = unix.Close(pair[0])
-		return nil, err
-	}
-	if len(p.After) > 0 {
-		h.Child = c.pid
-		err := h.Do(p.After)
-		if err == nil {
-			err = c.send(1)
+	err = r.launching(func() error {
+		if err := c.clone(h, preserve, seen, r.CloneParent); err != nil {
+			_ = unix.Close(pair[0])
+			return err
 		}
+		err := c.furnish(h)
 		if err != nil {
 			c.kill()
-			return nil, err
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// furnish does what the child waits for at once: the plan's steps; it is found where another one cloned it; its id maps.
+func (c *child) furnish(h *host.Host) error {
+	if len(c.plan.After) > 0 {
+		h.Child = c.pid
+		if err := h.Do(c.plan.After); err != nil {
+			return err
+		}
+		if err := c.send(1); err != nil {
+			return err
+		}
+	}
+	if c.plan.Clone.Again {
+		if err := c.adopt(); err != nil {
+			return err
+		}
+	}
+	if c.plan.Maps != nil {
+		if err := host.SetMaps(c.pid, c.plan.Maps); err != nil {
+			return c.elseWhy(err)
+		}
+	}
+	if c.plan.Waits() {
+		return c.send(1)
+	}
+	return nil
 }
 
 // ownLines are the child's lines that no plan asks for: it lets go of our file, and closes what is ours.
@@ -168,9 +194,19 @@ func (c *child) explain(r stub.Record) error {
 	return errors.New(c.plan.Child[line].Explains(r.Errno))
 }
 
-// adopt takes the place of the child that was cloned by the one that was cloned for it, in a user namespace: it becomes
-// the child that we wait for. Its mappings are written, and it goes on.
-func (c *child) adopt(l *specs.Linux) error {
+// elseWhy is the child's own error if it has failed, which is why we did, or else err.
+func (c *child) elseWhy(err error) error {
+	if late, _ := waitReadable(c.sync, 0); late {
+		return err
+	}
+	if _, failed := c.await(); failed != nil && failed != errGone {
+		return failed
+	}
+	return err
+}
+
+// adopt takes the place of the child that was cloned by the one that was cloned for it: it becomes the child that we wait for.
+func (c *child) adopt() error {
 	record, err := c.await()
 	if err != nil {
 		return err
@@ -179,22 +215,15 @@ func (c *child) adopt(l *specs.Linux) error {
 		return fmt.Errorf("unexpected record %#x from the child", record.Event)
 	}
 	if _, err := c.wait(); err != nil {
-		return fmt.Errorf("wait for the child on the stage: %w", err)
+		return fmt.Errorf("wait for the child that made another: %w", err)
 	}
 	_ = unix.Close(c.pidfd)
 	c.pid, c.reaped = int(record.Errno), false
 	c.born()
 	if c.pidfd, err = unix.PidfdOpen(c.pid, 0); err != nil { // it is our child, so its number is its own until we reap it (a reaper may be quicker, but numbers take long to come round)
-		return fmt.Errorf("open init process: %w", err)
+		return fmt.Errorf("open the child's child: %w", err)
 	}
-	mappings := host.WriteMappings
-	if slices.ContainsFunc(l.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace && ns.Path != "" }) {
-		mappings = host.CheckMappings
-	}
-	if err := mappings(c.pid, l.UIDMappings, l.GIDMappings); err != nil {
-		return err
-	}
-	return c.send(1)
+	return nil
 }
 
 func readRecord(fd int) (stub.Record, error) {

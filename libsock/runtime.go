@@ -34,7 +34,8 @@ var (
 type Runtime struct {
 	Root          string // absolute directory of all states
 	SystemdCgroup bool
-	Rootless      bool
+	Rootless      bool   // cgroups may be denied to us
+	UserNS        bool   // we are in a user namespace, and not the host's root even if our uid is 0
 	Profile       string // plan.Standard or plan.Lean
 	Log           *slog.Logger
 	Reaper        Reaper // nil: we wait for our children ourselves
@@ -133,7 +134,7 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 		p.opt.Notify = filepath.Join(r.Root, o.ID, notifyDir)
 		p.opt.Env = append(p.opt.Env, notifyVariable)
 	}
-	facts, err := initFacts(config, p.opt, p.group, o.Stdio)
+	facts, err := r.initFacts(config, p.opt, p.group, o.Stdio)
 	if err != nil {
 		return nil, err
 	}

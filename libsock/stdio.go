@@ -3,6 +3,7 @@ package libsock
 import (
 	"fmt"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock/host"
@@ -27,10 +28,13 @@ func (s *Stdio) keep(h *host.Host) error {
 	return nil
 }
 
-// sort finds which of 0, 1 and 2 will not belong to uid and must be given to it, so that the container's user can open them
-// through /proc/self/fd: files, pipes and terminals; and which will be /dev/null, which is the host's for everyone. As in
-// runc; but a file that we were given for it, a log, stays its owner's.
-func (s *Stdio) sort(uid uint32) (foreign, null []int) {
+// nobody is the host's uid of a user whom a user namespace is not known to map.
+const nobody = -1
+
+// sort finds which of 0, 1 and 2 will not belong to uid, as the host has it, and must be given to it, so that the container's
+// user can open them through /proc/self/fd: files, pipes and terminals; and which will be /dev/null, which is the host's for
+// everyone. As in runc; but a file that we were given for it, a log, stays its owner's.
+func (s *Stdio) sort(uid int64) (foreign, null []int) {
 	for fd := range 3 {
 		source := fd
 		if s != nil {
@@ -42,7 +46,7 @@ func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 		case isNull(&st):
 			null = append(null, fd)
 		case s != nil && st.Mode&unix.S_IFMT == unix.S_IFREG:
-		case st.Uid != uid:
+		case int64(st.Uid) != uid:
 			foreign = append(foreign, fd)
 		}
 	}
@@ -52,4 +56,17 @@ func (s *Stdio) sort(uid uint32) (foreign, null []int) {
 // isNull tells whether a file is the null device, 1:3 (admin-guide/devices.txt).
 func isNull(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+// hostUID is who a user of the container is on the host.
+func hostUID(config *specs.Spec, uid uint32) int64 {
+	if joinFlags(config)&unix.CLONE_NEWUSER == 0 {
+		return int64(uid)
+	}
+	for _, m := range config.Linux.UIDMappings {
+		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
+			return int64(m.HostID) + int64(uid-m.ContainerID)
+		}
+	}
+	return nobody
 }

@@ -112,7 +112,8 @@ func requireArgs(ctx *cli.Context, least, most int) error {
 
 // newRuntime makes the Runtime that the global flags describe.
 func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
-	rootless, err := isRootless(ctx.String("rootless"))
+	userNS := inUserNamespace()
+	rootless, err := isRootless(ctx.String("rootless"), userNS)
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +121,16 @@ func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
 		Root:          ctx.String("root"),
 		SystemdCgroup: ctx.Bool("systemd-cgroup"),
 		Rootless:      rootless,
+		UserNS:        userNS,
 		Profile:       ctx.String("profile"),
 		Log:           slog.New(logs),
 	}, nil
 }
 
 // isRootless reads --rootless: auto means that we are not the host's root.
-func isRootless(value string) (bool, error) {
+func isRootless(value string, userNS bool) (bool, error) {
 	if value == "" || strings.EqualFold(value, "auto") {
-		return os.Geteuid() != 0 || inUserNamespace(), nil
+		return os.Geteuid() != 0 || userNS, nil
 	}
 	rootless, err := strconv.ParseBool(value)
 	if err != nil {

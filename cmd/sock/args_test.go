@@ -52,7 +52,7 @@ func TestIsRootless(t *testing.T) {
 		{"perhaps", false, true},
 	}
 	for _, tt := range tests {
-		got, err := isRootless(tt.value)
+		got, err := isRootless(tt.value, false)
 		if got != tt.want || (err != nil) != tt.fails {
 			t.Errorf("isRootless(%q) = %v, %v", tt.value, got, err)
 		}

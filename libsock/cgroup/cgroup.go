@@ -73,6 +73,9 @@ type Saved struct {
 func New(cfg Config) (*Group, error) {
 	mode := HostMode()
 	hierarchies, err := hierarchiesOf(mode)
+	if err == errNoHierarchy && cfg.Rootless && cfg.Path == "" {
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +98,16 @@ func newGroup(cfg Config, mode Mode, hierarchies []Hierarchy) (*Group, error) {
 		base := "/"
 		if !filepath.IsAbs(path) {
 			base, err = parentCgroup(h, mode)
-			if err != nil {
+			if err != nil && !g.optional() {
 				return nil, err
 			}
 		}
-		g.dirs = append(g.dirs, dir{Hierarchy: h, path: filepath.Join(h.Mount, base, path)})
+		d := dir{Hierarchy: h, path: filepath.Join(h.Mount, base, path)}
+		if g.optional() && (err != nil || !d.granted()) {
+			g.denied = append(g.denied, h.Controllers...)
+			continue
+		}
+		g.dirs = append(g.dirs, d)
 	}
 	// A container without device rules is no container (runc refuses, too).
 	if mode != Unified && !cfg.Rootless && g.dir("devices") == nil {
@@ -107,6 +115,35 @@ func newGroup(cfg Config, mode Mode, hierarchies []Hierarchy) (*Group, error) {
 	}
 	return g, nil
 }
+
+// optional tells whether the container can do without a cgroup where we may not make one: as for runc, when it is rootless,
+// its config names none, and systemd is not to make it.
+func (g *Group) optional() bool { return g.rootless && g.implicit && g.unit == nil }
+
+// granted tells whether we may make the directory and, on v2, join it: that takes the right to move processes within the
+// cgroup that has both ours and the new one below it (cgroup-v2.rst, "Delegation Containment").
+func (d *dir) granted() bool {
+	parent := filepath.Dir(d.path)
+	for parent != d.Mount && unix.Access(parent, unix.F_OK) == unix.ENOENT {
+		parent = filepath.Dir(parent)
+	}
+	may := func(path string) bool { return unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil }
+	return may(parent) && (!d.V2 || may(parent+"/cgroup.procs"))
+}
+
+// errNone is what acts on a group without a directory end with. It is an fs.ErrNotExist.
+var errNone noneError
+
+type noneError struct{}
+
+func (noneError) Error() string {
+	return "the container has no cgroup, since its maker may make none"
+}
+
+func (noneError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// None tells that the group has no directory in any hierarchy: none was granted.
+func (g *Group) None() bool { return len(g.dirs) == 0 }
 
 // Open finds a Group again from what Saved returned.
 //
@@ -184,7 +221,7 @@ func (g *Group) main() (*dir, error) {
 	if len(g.dirs) > 0 {
 		return &g.dirs[0], nil
 	}
-	return nil, fmt.Errorf("container has no cgroup: %w", fs.ErrNotExist)
+	return nil, errNone
 }
 
 // Exists tells whether the group's directory is there.
@@ -213,7 +250,7 @@ func (g *Group) Create() (err error) {
 			err = d.prepare(made[before:], g.mode)
 		}
 		switch {
-		case err != nil && g.rootless && g.implicit && isDenied(err):
+		case err != nil && g.optional() && isDenied(err):
 			g.denied = append(g.denied, d.Controllers...)
 			continue
 		case err != nil:

@@ -82,6 +82,8 @@ type Hierarchy struct {
 	Own string
 }
 
+var errNoHierarchy = errors.New("no cgroup hierarchy is mounted")
+
 // Hierarchies returns the mounted v1 hierarchies, and that of v2.
 func Hierarchies() ([]Hierarchy, error) { return hierarchiesOf(HostMode()) }
 
@@ -110,7 +112,7 @@ func hierarchiesOf(mode Mode) ([]Hierarchy, error) {
 		found = append(found, searchHierarchies(lost, mountinfo)...)
 	}
 	if len(found) == 0 {
-		return nil, errors.New("no cgroup hierarchy is mounted")
+		return nil, errNoHierarchy
 	}
 	return found, nil
 }

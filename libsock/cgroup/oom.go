@@ -19,7 +19,10 @@ import (
 // memory.disableOOMKiller kills nobody.
 func (g *Group) NotifyOOM(ctx context.Context) (<-chan struct{}, error) {
 	d := g.dir("memory")
-	if d == nil {
+	switch {
+	case g.None():
+		return nil, fmt.Errorf("notify of OOM: %w", errNone)
+	case d == nil:
 		return nil, errors.New("notify of OOM: memory hierarchy is not mounted")
 	}
 	watch := watchLegacy

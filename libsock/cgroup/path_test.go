@@ -1,8 +1,12 @@
 package cgroup
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestContainerPath(t *testing.T) {
@@ -31,7 +35,7 @@ func TestContainerPath(t *testing.T) {
 }
 
 func TestGroupPaths(t *testing.T) {
-	memory := Hierarchy{Name: "memory", Mount: "/m/memory", Controllers: []string{"memory"}, Own: "/own/deep"}
+	memory := Hierarchy{Name: "memory", Mount: "/m/memory", Controllers: []string{"memory", "devices"}, Own: "/own/deep"}
 	for _, tc := range []struct {
 		cfg  Config
 		mode Mode
@@ -51,7 +55,6 @@ func TestGroupPaths(t *testing.T) {
 	} {
 		h := memory
 		h.Own = tc.own
-		tc.cfg.Rootless = true // or the devices hierarchy were missed
 		g, err := newGroup(tc.cfg, tc.mode, []Hierarchy{h})
 		got := ""
 		if err == nil {
@@ -60,6 +63,53 @@ func TestGroupPaths(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%+v in %s of %s: got %q, %v", tc.cfg, tc.own, tc.mode, got, err)
 		}
+	}
+}
+
+// TestGranted leaves out the hierarchies that are not ours, but only where the config names no cgroup.
+func TestGranted(t *testing.T) {
+	ours := t.TempDir()
+	hierarchies := []Hierarchy{
+		{Name: "memory", Mount: ours, Controllers: []string{"memory"}, Own: "/"},
+		{Name: "pids", Mount: ours + "/none", Controllers: []string{"pids"}, Own: "/"},
+		{Name: "cpu", Mount: ours, Controllers: []string{"cpu"}, Own: "/../other"},
+	}
+	for _, tc := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{ID: "x", Rootless: true}, "[" + ours + "/x]"},
+		{Config{Path: "/x", Rootless: true}, "[" + ours + "/x " + ours + "/none/x " + ours + "/x]"},
+	} {
+		g, err := newGroup(tc.cfg, Legacy, hierarchies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var paths []string
+		for _, d := range g.dirs {
+			paths = append(paths, d.path)
+		}
+		if fmt.Sprint(paths) != tc.want || g.None() {
+			t.Errorf("%+v: got %v, want %s", tc.cfg, paths, tc.want)
+		}
+	}
+	// On v2 whoever may make the directory still must be able to enter it.
+	v2 := Hierarchy{Name: "unified", Mount: ours, V2: true, Own: "/a/b"}
+	if err := os.Mkdir(ours+"/a", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGroup(Config{ID: "x", Rootless: true}, Unified, []Hierarchy{v2})
+	if err != nil || !g.None() {
+		t.Errorf("without cgroup.procs: %v, %v", g, err)
+	}
+	if err := g.Set(&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64)}}); err == nil || !strings.HasPrefix(err.Error(), "linux.resources.pids.limit: no permission") {
+		t.Errorf("a limit without a cgroup: %v", err)
+	}
+	if err := os.WriteFile(ours+"/a/cgroup.procs", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g, err = newGroup(Config{ID: "x", Rootless: true}, Unified, []Hierarchy{v2}); err != nil || g.None() || g.dirs[0].path != ours+"/a/x" {
+		t.Errorf("with cgroup.procs: %v, %v", g, err)
 	}
 }
 

@@ -117,7 +117,10 @@ const freezePatience = 2 * time.Second
 // that fails, they go on.
 func (g *Group) Freeze() error {
 	d := g.dir("freezer")
-	if d == nil {
+	switch {
+	case g.None():
+		return fmt.Errorf("freeze: %w", errNone)
+	case d == nil:
 		return errors.New("freeze: freezer hierarchy is not mounted")
 	}
 	freeze := freezeLegacy

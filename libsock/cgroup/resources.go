@@ -200,6 +200,8 @@ func (w *writer) directory(s setting) (string, error) {
 		return d.path, nil
 	case w.group.Unified() || slices.Contains(w.group.denied, s.controller):
 		return "", fmt.Errorf("linux.resources.%s: no permission to create a cgroup in the %s hierarchy", s.field, s.controller)
+	case w.group.None() && w.group.rootless:
+		return "", fmt.Errorf("linux.resources.%s: %w", s.field, errNone)
 	}
 	return "", fmt.Errorf("linux.resources.%s: %s hierarchy is not mounted", s.field, s.controller)
 }

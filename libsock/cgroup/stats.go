@@ -143,13 +143,13 @@ type NetworkInterface struct {
 }
 
 // Stats reads the group's use of resources. What a missing controller would
-// count is zero.
+// count is zero, and so is all of a group without a directory, as for runc.
 func (g *Group) Stats() (*Stats, error) {
-	if _, err := g.main(); err != nil {
-		return nil, err
-	}
 	s := &Stats{Hugetlb: map[string]Hugetlb{}}
 	s.Memory.Raw = map[string]uint64{}
+	if g.None() {
+		return s, nil
+	}
 	read := g.legacyStats
 	if g.mode == Unified {
 		read = g.unifiedStats

@@ -77,6 +77,10 @@ func (h *Host) do(a plan.Action) error {
 	switch a := a.(type) {
 	case plan.CloneTree:
 		return h.cloneTree(a)
+	case plan.Reserve:
+		return h.reserve(a.Out)
+	case plan.CheckDevice:
+		return checkDevice(a)
 	case plan.NewMount:
 		return h.newMount(a)
 	case plan.OpenNamespace:
@@ -127,8 +131,8 @@ func (h *Host) cloneTree(a plan.CloneTree) error {
 		if err := unix.Fstat(fd, &st); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != a.Device {
-			return fmt.Errorf("%s is not the device %d:%d", a.Path, unix.Major(a.Device), unix.Minor(a.Device))
+		if err := isDevice(a.Path, &st, a.Device); err != nil {
+			return err
 		}
 	}
 	if a.IDMap != nil {
@@ -137,6 +141,30 @@ func (h *Host) cloneTree(a plan.CloneTree) error {
 		}
 	}
 	return setAttrs(fd, a.Attrs)
+}
+
+func isDevice(name string, st *unix.Stat_t, device uint64) error {
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != device {
+		return fmt.Errorf("%s is not the device %d:%d", name, unix.Major(device), unix.Minor(device))
+	}
+	return nil
+}
+
+func checkDevice(a plan.CheckDevice) error {
+	var st unix.Stat_t
+	if err := unix.Stat(a.Path, &st); err != nil {
+		return err
+	}
+	return isDevice(a.Path, &st, a.Device)
+}
+
+func (h *Host) reserve(out string) error {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	h.Keep(out, fd)
+	return nil
 }
 
 func setAttrs(fd int, attrs []plan.Attr) error {

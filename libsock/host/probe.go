@@ -41,7 +41,10 @@ type Check struct {
 // Probe tries what sock needs of the kernel and says what is there. What can be tried is tried for real, in children that
 // end at once or on mounts that are attached nowhere; nothing of it stays.
 func Probe() []Check {
-	return slices.Concat(probeKernel(), probeNamespaces(), probeCalls(), probeCgroups(), probeSecurity(), probeFastPaths(), probeBinary())
+	if os.Geteuid() != 0 {
+		return append(probeKernel(), probeRootless()...)
+	}
+	return slices.Concat(probeKernel(), []Check{{"kernel", "root", OK, "running as root"}}, probeNamespaces(), probeCalls(), probeCgroups(), probeSecurity(), probeFastPaths(), probeBinary())
 }
 
 // The kernel floor: mount_setattr(2) came with 5.12, and 5.14 is the oldest kernel of a distribution that has it.
@@ -52,11 +55,7 @@ func probeKernel() []Check {
 	if err := unix.Uname(&uts); err != nil {
 		return []Check{{"kernel", "release", Fail, err.Error()}}
 	}
-	checks := []Check{checkRelease(unix.ByteSliceToString(uts.Release[:]))}
-	if os.Geteuid() != 0 {
-		return append(checks, Check{"kernel", "root", Fail, "not root: rootless containers are not supported yet"})
-	}
-	return append(checks, Check{"kernel", "root", OK, "running as root"})
+	return []Check{checkRelease(unix.ByteSliceToString(uts.Release[:]))}
 }
 
 func checkRelease(release string) Check {

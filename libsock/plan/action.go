@@ -22,7 +22,17 @@ type CloneTree struct {
 	IDMap     *IDMap
 }
 
-// IDMap shifts the owners that a mount shows, mount_setattr(2) with MOUNT_ATTR_IDMAP (Linux 5.12).
+// Reserve opens a descriptor only for its number: the child puts the mount of that name in its place.
+type Reserve struct{ Out string }
+
+// CheckDevice makes sure that the file at Path is the character device with this number.
+type CheckDevice struct {
+	Path   string
+	Device uint64
+}
+
+// IDMap is a mapping of ids: of a user namespace, user_namespaces(7), or of the owners that a mount shows, mount_setattr(2)
+// with MOUNT_ATTR_IDMAP (Linux 5.12).
 type IDMap struct {
 	Recursive bool
 	UIDs      []specs.LinuxIDMapping
@@ -89,6 +99,8 @@ type MoveDevice struct {
 type MakeGate struct{}
 
 func (CloneTree) action()     {}
+func (Reserve) action()       {}
+func (CheckDevice) action()   {}
 func (NewMount) action()      {}
 func (OpenNamespace) action() {}
 func (OpenProc) action()      {}

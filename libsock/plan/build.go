@@ -24,7 +24,7 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 		return nil, err
 	}
 	b.decideFastPaths()
-	b.seal()
+	b.begin()
 	b.stdio()
 	b.cgroup()
 	if err := b.intelRdt(); err != nil {
@@ -66,11 +66,15 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	b.wait()
 	b.seccomp(config.Process, beforeExec)
 	b.execute(config.Process)
-	if b.inUserNamespace() {
-		// Only now is it known what has to be on the stage.
+	if b.inUserNamespace() || b.facts.NoMounts {
+		// Only now is it known which mounts of the host's are needed.
 		inside := slices.Clone(b.plan.Child[outside:])
 		b.plan.Child = b.plan.Child[:outside]
-		if err := b.enterUserNamespace(); err != nil {
+		enter := b.enterUserNamespace
+		if b.facts.NoMounts {
+			enter = b.enterAlone
+		}
+		if err := enter(); err != nil {
 			return nil, err
 		}
 		b.plan.Child = append(b.plan.Child, inside...)
@@ -78,14 +82,19 @@ func Build(config *specs.Spec, opt Options, facts Facts) (*Plan, error) {
 	return b.plan, nil
 }
 
-// seal is the child's first act: until execve it runs as root, in view of whoever shares its PID or user namespace.
-func (b *builder) seal() {
-	b.line(Note{Does: "keep other processes out of this one", Hand: "prctl(PR_SET_DUMPABLE, 0)"},
-		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero),
+// begin is the child's first act. Until execve it runs as root, in view of whoever shares its PID or user namespace, so it
+// keeps them out; without rights on the host that has to wait, see rootless.go.
+func (b *builder) begin() {
+	n, first := Note{Does: "keep other processes out of this one", Hand: "prctl(PR_SET_DUMPABLE, 0)"}, []stub.Instr{seal()}
+	if b.facts.Rootless {
+		b.plan.Clone.Dumpable = true
+		n, first = Note{Does: "become a session of its own", Hand: "setsid"}, nil
+	}
+	b.line(n, append(first,
 		into(slotReport, sys(unix.SYS_FCNTL, stub.FD(fdSync), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
 		closeFD(stub.FD(fdSync)),
 		sys(unix.SYS_UMASK, zero),
-		sys(unix.SYS_SETSID))
+		sys(unix.SYS_SETSID))...)
 }
 
 // high is the lowest of the descriptors that are kept to the end.
@@ -94,6 +103,7 @@ func (b *builder) high() int { return high + b.opt.PreserveFDs }
 // cgroup makes the cgroup and has the child join it before it makes namespaces, so that a cgroup namespace begins there.
 func (b *builder) cgroup() {
 	if b.facts.Cgroup.None {
+		b.step(Note{From: "linux.resources", Does: "make sure that no limits are asked for"}, LimitCgroup{})
 		return
 	}
 	from := "linux.cgroupsPath"
@@ -163,8 +173,7 @@ func (b *builder) pauseForHooks() {
 		return
 	}
 	b.line(Note{From: "hooks", Does: "wait until the prestart, createRuntime and createContainer hooks have run"},
-		writeRecord(stub.Value(slotReport), stub.Paused),
-		readByte(stub.Value(slotReport)))
+		b.inReach(writeRecord(stub.Value(slotReport), stub.Paused), readByte(stub.Value(slotReport)))...)
 }
 
 // makeCwd makes process.cwd in the container, as runc does; with an image that lacks it, WORKDIR still works.
@@ -190,8 +199,11 @@ func (b *builder) wait() {
 		return
 	}
 	gate, failure := stub.Value(slotGate), stub.Value(slotError)
-	b.line(Note{Does: "wait until the container's state is recorded, report ready"},
-		readByte(report), writeRecord(report, stub.Ready))
+	ready := []stub.Instr{readByte(report), writeRecord(report, stub.Ready)}
+	if b.reachable() {
+		ready = append([]stub.Instr{unseal()}, ready...)
+	}
+	b.line(Note{Does: "wait until the container's state is recorded, report ready"}, ready...)
 	b.line(Note{Does: "wait for start"},
 		closeFD(report),
 		into(slotReport, sys(unix.SYS_FCNTL, failure, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(b.high()))),
@@ -204,7 +216,7 @@ func (b *builder) pause() {
 	if b.opt.Pause {
 		report := stub.Value(slotReport)
 		b.line(Note{Does: "wait for the startContainer hooks, the terminal, the seccomp listener"},
-			writeRecord(report, stub.Ready), readByte(report))
+			b.inReach(writeRecord(report, stub.Ready), readByte(report))...)
 	}
 }
 

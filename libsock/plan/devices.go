@@ -103,7 +103,7 @@ func (b *builder) replaceNull(null stub.Arg, before ...stub.Instr) {
 
 // device makes one node. One that the image has already is left as it is, as in runc.
 func (b *builder) device(from string, d specs.LinuxDevice) {
-	if b.inUserNamespace() {
+	if b.inUserNamespace() || b.facts.UserNS {
 		b.hostDevice(from, d)
 		return
 	}

@@ -21,18 +21,28 @@ type Join struct {
 	MemoryPolicy *specs.LinuxMemoryPolicy
 }
 
+// namespaces are those that make a difference to how a process is set up.
+func (j Join) namespaces() []specs.LinuxNamespace {
+	if j.Flags&unix.CLONE_NEWUSER == 0 {
+		return nil
+	}
+	return []specs.LinuxNamespace{{Type: specs.UserNamespace, Path: "/proc/PID/ns/user"}}
+}
+
 // BuildExec plans a process that joins a container, with the descriptors "pidfd", "pidns" and "rootdir" of its init.
 // Errors name the path in the process's JSON.
 func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, error) {
-	config := &specs.Spec{Process: p, Linux: &specs.Linux{Personality: join.Personality, MemoryPolicy: join.MemoryPolicy}}
-	if join.Flags&unix.CLONE_NEWUSER != 0 {
-		config.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
-	}
+	config := &specs.Spec{Process: p, Linux: &specs.Linux{
+		Personality: join.Personality, MemoryPolicy: join.MemoryPolicy, Namespaces: join.namespaces(),
+	}}
 	b := &builder{spec: config, opt: opt, facts: facts, plan: &Plan{}}
 	if err := b.checkLSM(); err != nil {
 		return nil, err
 	}
-	b.seal()
+	if err := b.checkReach(false); err != nil {
+		return nil, err
+	}
+	b.begin()
 	b.stdio()
 	b.replaceNull(stub.FD(fdDevNull))
 	affinity := specs.CPUAffinity{}
@@ -75,17 +85,24 @@ func BuildExec(p *specs.Process, join Join, opt Options, facts Facts) (*Plan, er
 
 // join enters the container's namespaces in one call, setns(2) with a pidfd (Linux 5.8), and its root.
 func (b *builder) join(j Join) {
-	if j.Flags&unix.CLONE_NEWPID != 0 {
-		b.plan.Clone.PID = fdPIDNamespace
+	flags, again := j.Flags, false
+	if flags&unix.CLONE_NEWPID != 0 {
+		if again = b.oneWay(); !again {
+			b.plan.Clone.PID = fdPIDNamespace
+			flags &^= unix.CLONE_NEWPID
+		}
+	}
+	if j.Flags != 0 {
+		b.sealLate()
 	}
 	var ops []stub.Instr
-	if flags := j.Flags &^ unix.CLONE_NEWPID; flags != 0 {
+	if flags != 0 {
 		ops = append(ops, sys(unix.SYS_SETNS, stub.FD(fdPIDFD), stub.Int(flags)))
 		if flags&unix.CLONE_NEWUSER != 0 { // become its root, if it has one
 			ops = append(ops,
 				unless(sys(unix.SYS_SETRESGID, zero, zero, zero), "", unix.EINVAL),
 				unless(sys(unix.SYS_SETRESUID, zero, zero, zero), "", unix.EINVAL),
-				sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero))
+				seal())
 		}
 	}
 	if j.Root {
@@ -93,6 +110,9 @@ func (b *builder) join(j Join) {
 	}
 	if len(ops) > 0 {
 		b.line(Note{Does: "join the container", Hand: "nsenter --all --target"}, ops...)
+	}
+	if again {
+		b.cloneInit(0)
 	}
 }
 
@@ -131,11 +151,14 @@ const (
 // kept for the error. join is empty for hooks of the runtime namespaces. A hook in the container's root (startContainer)
 // is a program of the image's, so it is held by everything that holds the container's process p; p is nil for others.
 func BuildHook(h specs.Hook, join Join, p *specs.Process, facts Facts) (*Plan, error) {
-	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{}}, facts: facts, plan: &Plan{}}
+	b := &builder{spec: &specs.Spec{Process: p, Linux: &specs.Linux{Namespaces: join.namespaces()}}, facts: facts, plan: &Plan{}}
 	if err := b.checkLSM(); err != nil {
 		return nil, err
 	}
-	b.seal()
+	if err := b.checkReach(false); err != nil {
+		return nil, err
+	}
+	b.begin()
 	b.line(Note{Does: "take the state as input"},
 		sys(unix.SYS_DUP3, stub.FD(FDHookInput), zero, zero),
 		sys(unix.SYS_DUP3, stub.FD(FDHookOutput), stub.Int(1), zero),

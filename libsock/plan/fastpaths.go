@@ -16,6 +16,9 @@ func (b *builder) decideFastPaths() {
 	case b.facts.Cgroup.Unit != "":
 		into = FastPath{Name: FastIntoCgroup, Why: "systemd moves the first process"}
 	}
-	b.plan.Fast = append(b.plan.Fast, into)
-	b.plan.Fast = append(b.plan.Fast, FastPath{Name: FastDetached, Taken: true})
+	detached := FastPath{Name: FastDetached, Taken: true}
+	if b.facts.NoMounts {
+		detached = FastPath{Name: FastDetached, Why: "only the child may mount"}
+	}
+	b.plan.Fast = append(b.plan.Fast, into, detached)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -46,7 +47,7 @@ func (b *builder) mounts() error {
 			err = b.bind(from, m, o)
 		case m.Type == "cgroup" || m.Type == "cgroup2" && b.facts.Cgroup.Unified:
 			err = b.cgroupMount(from, m, o)
-		case slices.Contains(namespacedTypes, m.Type), m.Type == "tmpfs" && b.inUserNamespace() && !o.TmpCopyUp:
+		case slices.Contains(namespacedTypes, m.Type), m.Type == "tmpfs" && b.inUserNamespace() && !o.TmpCopyUp, b.facts.NoMounts && !needsPage(o.Data):
 			err = b.namespaced(from, m, o)
 		default:
 			err = b.detached(from, i, m, o)
@@ -214,6 +215,9 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 	case o.IDMap != "":
 		return fmt.Errorf("%s.options: %s needs uidMappings and gidMappings, or a user namespace", from, o.IDMap)
 	}
+	if act.IDMap != nil && b.facts.NoMounts {
+		return fmt.Errorf("%s: an idmapped mount takes root on the host", from)
+	}
 	b.placeTree(from, from+".source", act, m)
 	return nil
 }
@@ -222,9 +226,7 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 func (b *builder) placeTree(from, field string, act CloneTree, m specs.Mount) {
 	n, file := Note{From: field, Does: "clone the mount of " + act.Path}, b.facts.Files[act.Path]
 	if b.bindsOutside() || act.IDMap != nil {
-		n.Fast = FastDetached
-		b.step(n, act)
-		mount, ops := b.prepared(from, file)
+		mount, ops := b.cloned(n, act, file)
 		b.place(from, m.Destination, file, mount, handMount(m), ops...)
 		return
 	}
@@ -370,6 +372,9 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) er
 	if source == "" {
 		source = m.Type
 	}
+	if o.TmpCopyUp && b.facts.NoMounts {
+		return fmt.Errorf("%s.options: tmpcopyup takes root on the host", from)
+	}
 	options := o.Data
 	if mode, ok := b.facts.Modes[inRoot(m.Destination)]; ok && m.Type == "tmpfs" && !hasOption(options, "mode") {
 		options = append(options[:len(options):len(options)], fmt.Sprintf("mode=%o", mode))
@@ -386,9 +391,42 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) er
 		b.devpts = true
 		ops = append(ops, into(slotDevpts, sys(unix.SYS_FCNTL, stub.Value(slotM), stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))))
 	}
+	if err := b.checkOwners(from, o.Data); err != nil {
+		return err
+	}
 	b.place(from, m.Destination, false, stub.Value(slotM), handMount(m), ops...)
 	if m.Type == "proc" || m.Type == "sysfs" {
 		b.ordinaryDirectory(m)
+	}
+	if m.Type == "sysfs" && (b.inUserNamespace() || b.facts.UserNS) && !b.hasNew(specs.NetworkNamespace) {
+		b.plan.Child[len(b.plan.Child)-1].Says[unix.EPERM] = fmt.Sprintf(
+			"%s: mount %s: %s: a new sysfs takes a network namespace of the container's own; bind /sys instead", from, m.Destination, unix.EPERM)
+	}
+	return nil
+}
+
+// checkOwners refuses ids that the user namespace doesn't map: the kernel would only say EINVAL.
+func (b *builder) checkOwners(from string, options []string) error {
+	if !b.inUserNamespace() {
+		return nil
+	}
+	for _, option := range options {
+		mapping := b.spec.Linux.UIDMappings
+		key, value, _ := strings.Cut(option, "=")
+		switch key {
+		case "uid":
+		case "gid":
+			mapping = b.spec.Linux.GIDMappings
+		default:
+			continue
+		}
+		id, err := strconv.ParseUint(value, 10, 32)
+		mapped := slices.ContainsFunc(mapping, func(m specs.LinuxIDMapping) bool {
+			return id >= uint64(m.ContainerID) && id-uint64(m.ContainerID) < uint64(m.Size)
+		})
+		if err == nil && !mapped && len(mapping) > 0 {
+			return fmt.Errorf("%s.options: %s is not mapped in the user namespace", from, option)
+		}
 	}
 	return nil
 }
@@ -411,10 +449,10 @@ func (b *builder) ordinaryDirectory(m specs.Mount) {
 // cgroupMount shows the container its own cgroup: with a cgroup namespace by mounting the hierarchies anew, without one
 // by binding its directories. On v1 they stand in a tmpfs, one directory each.
 func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) error {
-	if b.facts.Cgroup.None {
-		return fmt.Errorf("%s: the container has no cgroup to show", from)
-	}
 	own := b.has(specs.CgroupNamespace)
+	if b.facts.Cgroup.None {
+		return b.noCgroupMount(from, m, o, own)
+	}
 	if len(o.Data) > 0 && !(own && b.facts.Cgroup.Unified) {
 		return fmt.Errorf("%s.options: %q is no option of a cgroup mount", from, o.Data[0])
 	}
@@ -435,8 +473,7 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 			tmpfs.Links = append(tmpfs.Links, [2]string{c.Name, l})
 		}
 	}
-	b.step(Note{From: from, Does: "make a detached tmpfs for the hierarchies", Fast: FastDetached}, tmpfs)
-	mount, ops := b.prepared(from, false)
+	mount, ops := b.holder(from, tmpfs)
 	// The hierarchies go into directories of that tmpfs, through its descriptor: nothing to resolve, nothing to race with.
 	holder := stub.Value(slotHolder)
 	ops = append(ops, into(slotHolder, sys(unix.SYS_FCNTL, mount, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))))
@@ -458,15 +495,47 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 	return nil
 }
 
+// noCgroupMount is what a container without a cgroup of its own sees: that of its maker, read-only, where a cgroup namespace
+// leaves nothing else in sight; otherwise nothing, and the hierarchy of the host's that a bind of /sys brings along is covered
+// (CVE-2023-25809).
+func (b *builder) noCgroupMount(from string, m specs.Mount, o spec.MountOptions, own bool) error {
+	o.Set, o.Clear = o.Set|unix.MOUNT_ATTR_RDONLY, o.Clear&^unix.MOUNT_ATTR_RDONLY
+	if own && b.facts.Cgroup.Unified {
+		m.Type = "cgroup2"
+		return b.namespaced(from, m, o)
+	}
+	m.Type, m.Source, o.Data, o.SuperFlags = "tmpfs", "tmpfs", []string{"mode=755"}, []string{"ro"}
+	return b.namespaced(from, m, o)
+}
+
 // cloneCgroup plans a bind of one of the container's cgroup directories.
 func (b *builder) cloneCgroup(from string, c CgroupMount, o spec.MountOptions) (stub.Arg, []stub.Instr) {
 	out := strings.TrimSuffix(from+"."+c.Name, ".")
-	if b.facts.Cgroup.Unit != "" {
+	if b.facts.Cgroup.Unit != "" && !b.facts.NoMounts {
 		return b.cloneLate(out, c.Dir, append(b.treePropagation(), attrs(o)...))
 	}
-	b.step(Note{From: from, Does: "clone the mount of " + c.Dir, Fast: FastDetached},
-		CloneTree{Out: out, Path: c.Dir, Attrs: append(b.treePropagation(), attrs(o)...)})
-	return b.prepared(out, false)
+	return b.cloned(Note{From: from, Does: "clone the mount of " + c.Dir},
+		CloneTree{Out: out, Path: c.Dir, Attrs: append(b.treePropagation(), attrs(o)...)}, false)
+}
+
+// holder makes a tmpfs with what it is to hold, as the child can place it; ops come first.
+func (b *builder) holder(from string, tmpfs NewMount) (mount stub.Arg, ops []stub.Instr) {
+	if !b.facts.NoMounts {
+		b.step(Note{From: from, Does: "make a detached tmpfs for the hierarchies", Fast: FastDetached}, tmpfs)
+		return b.prepared(from, false)
+	}
+	mount = stub.Value(slotM)
+	ops = newFS(slotM, tmpfs.Type, tmpfs.Source, tmpfs.Super, tmpfs.Options, tmpfs.Attrs)
+	for _, dir := range tmpfs.Dirs {
+		ops = append(ops, sys(unix.SYS_MKDIRAT, mount, stub.Text(dir), stub.Int(0o755)))
+	}
+	for _, l := range tmpfs.Links {
+		ops = append(ops, sys(unix.SYS_SYMLINKAT, stub.Text(l[0]), mount, stub.Text(l[1])))
+	}
+	for _, a := range tmpfs.After {
+		ops = append(ops, setAttr(mount, a))
+	}
+	return mount, ops
 }
 
 // cloneLate plans a bind of a directory that isn't there before the clone: the child clones it, or in a user namespace the
@@ -510,9 +579,8 @@ func (b *builder) takeMask() {
 	if len(b.spec.Linux.MaskedPaths) == 0 {
 		return
 	}
-	b.step(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null", Fast: FastDetached},
-		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}}})
-	null, ops := b.prepared(fdNull, true)
+	null, ops := b.cloned(Note{From: "linux.maskedPaths", Does: "clone the mount of /dev/null"},
+		CloneTree{Out: fdNull, Path: "/dev/null", Device: unix.Mkdev(1, 3), Attrs: []Attr{{Set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}}}, true)
 	b.line(Note{From: "linux.maskedPaths", Does: "take the mask for files"},
 		append(ops, into(slotNullTree, sys(unix.SYS_FCNTL, null, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))), closeFD(null))...)
 }

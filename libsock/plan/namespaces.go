@@ -42,7 +42,14 @@ func (b *builder) joinNamespaces() {
 			b.plan.Clone.Flags |= flag
 		}
 	}
+	if pid := b.namespace(specs.PIDNamespace); pid != nil && pid.Path != "" && !b.inUserNamespace() && b.oneWay() {
+		b.cloneInit(0)
+	}
 }
+
+// oneWay says that we could have a child born in another PID namespace, but no further ones in our own: to return to it takes
+// rights over it, pid_namespaces(7). Then a child goes, and its own child is born there.
+func (b *builder) oneWay() bool { return b.facts.Rootless || b.facts.UserNS }
 
 // furnishNamespaces unshares the two that can't be made by the clone (a cgroup namespace begins at the cgroup of who makes
 // it, and a time namespace takes its offsets before it is entered) and brings a new network's loopback up.
@@ -55,7 +62,9 @@ func (b *builder) furnishNamespaces() {
 			b.line(Note{From: from, Does: "make a cgroup namespace", Hand: "unshare --cgroup"},
 				sys(unix.SYS_UNSHARE, stub.Int(unix.CLONE_NEWCGROUP)))
 		case ns.Type == specs.TimeNamespace:
-			b.newTimeNamespace(from)
+			if !b.inUserNamespace() { // else before the process changes its user
+				b.newTimeNamespace(from)
+			}
 		case ns.Type == specs.NetworkNamespace:
 			b.loopbackUp(from)
 		}
@@ -80,14 +89,26 @@ func (b *builder) joinNamespace(from string, ns specs.LinuxNamespace, flag uint6
 		Hand: fmt.Sprintf("nsenter --%s=%s", ns.Type, ns.Path),
 	}
 	b.step(n, OpenNamespace{Out: out, Path: ns.Path, Flag: int(flag)})
-	switch ns.Type {
-	case specs.PIDNamespace:
+	line := Line{Note: n, Ops: []stub.Instr{sys(unix.SYS_SETNS, stub.FD(out), stub.Int(flag)), closeFD(stub.FD(out))}}
+	switch {
+	case ns.Type == specs.UserNamespace:
+		// After everything that takes rights on the host: enterUserNamespace.
+	case b.inUserNamespace() && b.facts.NoMounts:
+		b.joins = append(b.joins, line)
+	case ns.Type == specs.PIDNamespace && !b.inUserNamespace() && !b.oneWay():
 		b.plan.Clone.PID = out
-		return
-	case specs.UserNamespace:
-		return // after everything that takes rights on the host: enterUserNamespace
+	default:
+		b.plan.Child = append(b.plan.Child, line)
 	}
-	b.line(n, sys(unix.SYS_SETNS, stub.FD(out), stub.Int(flag)), closeFD(stub.FD(out)))
+}
+
+// timeNamespace makes a time namespace, if there is to be one.
+func (b *builder) timeNamespace() {
+	for i, ns := range b.spec.Linux.Namespaces {
+		if ns.Type == specs.TimeNamespace && ns.Path == "" {
+			b.newTimeNamespace(fmt.Sprintf("linux.namespaces[%d]", i))
+		}
+	}
 }
 
 // newTimeNamespace: unshare leaves the caller outside and lets it write the offsets; setns then enters, time_namespaces(7).
@@ -121,13 +142,22 @@ func timeOffsets(offsets map[string]specs.LinuxTimeOffset) string {
 }
 
 // has says whether the container has a namespace of this type, new or by path.
-func (b *builder) has(kind specs.LinuxNamespaceType) bool {
-	for _, ns := range b.spec.Linux.Namespaces {
+func (b *builder) has(kind specs.LinuxNamespaceType) bool { return b.namespace(kind) != nil }
+
+// hasNew says whether one is made for the container.
+func (b *builder) hasNew(kind specs.LinuxNamespaceType) bool {
+	ns := b.namespace(kind)
+	return ns != nil && ns.Path == ""
+}
+
+// namespace is the entry of linux.namespaces of a type, or nil.
+func (b *builder) namespace(kind specs.LinuxNamespaceType) *specs.LinuxNamespace {
+	for i, ns := range b.spec.Linux.Namespaces {
 		if ns.Type == kind {
-			return true
+			return &b.spec.Linux.Namespaces[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // openProc gives the host's procfs; it is opened once.

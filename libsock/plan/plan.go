@@ -17,6 +17,7 @@ type Plan struct {
 	Host  []Step     // by the parent, in order, before the clone
 	Clone Clone      // the one clone
 	After []Step     // by the parent, in order, after the clone, while the child waits for it
+	Maps  *Maps      // by the parent, behind them
 	Child []Line     // by the child, in order, up to execve
 	Undo  []Undo     // by whoever deletes the container, or at once when creating it fails
 	Fast  []FastPath // decisions on fast paths, taken or refused
@@ -53,6 +54,21 @@ type Clone struct {
 	Flags      uint64 // CLONE_NEW*
 	PID        string // descriptor of the PID namespace to be born in, or ""
 	IntoCgroup string // descriptor of the cgroup v2 directory to be born in, or ""
+	// Again says that the child clones the process that the plan is about, tells its number (stub.Cloned) and ends.
+	Again bool
+	// Dumpable leaves the child dumpable: its own lines say until when. Of what is undumpable an ordinary user may write
+	// neither the id maps nor oom_score_adj, proc(5).
+	Dumpable bool
+}
+
+// Waits says whether the process waits for a byte of the parent's behind the clone: until its id maps are written, and so
+// that its records come after the one on itself.
+func (p *Plan) Waits() bool { return p.Clone.Again || p.Maps != nil }
+
+// Maps are the id maps of the user namespace that the process has entered.
+type Maps struct {
+	UIDs, GIDs []specs.LinuxIDMapping
+	Joined     bool // it was not made for the process and has its maps: they must be these
 }
 
 // Undo is one act that takes something back.
@@ -93,6 +109,11 @@ type Options struct {
 
 // Facts are what Build has to know of the host. The zero value is a host that offers nothing beyond the kernel floor.
 type Facts struct {
+	// What our rights are short of, see userns.go. The zero value is the host's root.
+	Rootless bool // an ordinary user: only a user namespace of its own gives the child rights
+	UserNS   bool // we are in a user namespace, perhaps as its root: no device can be made there
+	NoMounts bool // we may not mount where we are; the child may, in a mount namespace of its own
+
 	LastCap uint            // the kernel's last capability, /proc/sys/kernel/cap_last_cap
 	Home    string          // HOME for the process's uid, from the container's /etc/passwd
 	Files   map[string]bool // bind sources that are not directories
@@ -197,6 +218,8 @@ type builder struct {
 	plan   *Plan
 	late   []Line   // for just before execve
 	staged []staged // with a new mount namespace in another user namespace: what waits to be cloned there
+	early  []Line   // where the parent may not mount: the child's first mounts
+	joins  []Line   // namespaces by path, which the child joins among its first acts where the parent may not mount
 	devpts bool     // slotDevpts holds the container's devpts
 }
 

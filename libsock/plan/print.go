@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,6 +71,7 @@ func (p *Plan) JSON(w io.Writer) error {
 		Host      []Note     `json:"host"`
 		Clone     string     `json:"clone"`
 		After     []Note     `json:"afterClone,omitempty"`
+		Maps      []Note     `json:"maps,omitempty"`
 		Child     []row      `json:"child"`
 		Undo      []Note     `json:"undo"`
 		FastPaths []FastPath `json:"fastPaths"`
@@ -79,6 +81,9 @@ func (p *Plan) JSON(w io.Writer) error {
 	}
 	for _, s := range p.After {
 		object.After = append(object.After, s.Note)
+	}
+	if p.Maps != nil {
+		object.Maps = p.Maps.notes()
 	}
 	for _, l := range p.Child {
 		r := row{Note: l.Note}
@@ -113,6 +118,13 @@ func (p *Plan) rows(row func(where string, n Note) error) error {
 			return err
 		}
 	}
+	if p.Maps != nil {
+		for _, n := range p.Maps.notes() {
+			if err := row("host", n); err != nil {
+				return err
+			}
+		}
+	}
 	for _, l := range p.Child {
 		if err := row("child", l.Note); err != nil {
 			return err
@@ -129,6 +141,29 @@ func (p *Plan) rows(row func(where string, n Note) error) error {
 		}
 	}
 	return nil
+}
+
+// notes tells of the id maps.
+func (m *Maps) notes() []Note {
+	var notes []Note
+	for _, l := range []struct {
+		from, ids, file, tool string
+		list                  []specs.LinuxIDMapping
+	}{{"linux.uidMappings", "user", "uid_map", "newuidmap", m.UIDs}, {"linux.gidMappings", "group", "gid_map", "newgidmap", m.GIDs}} {
+		if len(l.list) == 0 {
+			continue
+		}
+		if m.Joined {
+			notes = append(notes, Note{From: l.from, Does: "compare the " + l.ids + " ids' map", Hand: "cat /proc/PID/" + l.file})
+			continue
+		}
+		hand := l.tool + " PID"
+		for _, r := range l.list {
+			hand += fmt.Sprintf(" %d %d %d", r.ContainerID, r.HostID, r.Size)
+		}
+		notes = append(notes, Note{From: l.from, Does: "map " + l.ids + " ids", Hand: hand})
+	}
+	return notes
 }
 
 // String says what the clone makes.

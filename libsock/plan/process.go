@@ -264,8 +264,13 @@ func (b *builder) credentials(p *specs.Process) {
 
 	user := p.User
 	ops = []stub.Instr{sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_KEEPCAPS), stub.Int(1), zero, zero, zero)}
-	ops = append(ops, sys(unix.SYS_SETGROUPS, stub.Int(len(user.AdditionalGids)), halves(append(user.AdditionalGids[:len(user.AdditionalGids):len(user.AdditionalGids)], 0)...)))
+	groups := sys(unix.SYS_SETGROUPS, stub.Int(len(user.AdditionalGids)), halves(append(user.AdditionalGids[:len(user.AdditionalGids):len(user.AdditionalGids)], 0)...))
+	limited := b.inUserNamespace() || b.facts.UserNS
+	if limited && len(user.AdditionalGids) == 0 {
+		groups = unless(groups, "", unix.EPERM) // where /proc/self/setgroups says deny, user_namespaces(7): then those of sock stay
+	}
 	ops = append(ops,
+		groups,
 		sys(unix.SYS_SETRESGID, stub.Int(user.GID), stub.Int(user.GID), stub.Int(user.GID)),
 		sys(unix.SYS_SETRESUID, stub.Int(user.UID), stub.Int(user.UID), stub.Int(user.UID)),
 		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_KEEPCAPS), zero, zero, zero, zero))
@@ -275,13 +280,19 @@ func (b *builder) credentials(p *specs.Process) {
 	}
 	ops = append(ops, sys(unix.SYS_UMASK, stub.Int(umask)))
 	b.line(Note{From: "process.user", Does: fmt.Sprintf("become uid %d, gid %d, groups %v, umask %03o", user.UID, user.GID, user.AdditionalGids, umask), Hand: "setpriv --reuid --regid --groups"}, ops...)
+	if limited {
+		b.plan.Child[len(b.plan.Child)-1].Says = map[unix.Errno]string{
+			unix.EPERM:  "process.user.additionalGids: the user namespace allows no additional groups (setgroups is denied there)",
+			unix.EINVAL: fmt.Sprintf("process.user: uid %d, gid %d or one of the groups %v is not mapped in the user namespace", user.UID, user.GID, user.AdditionalGids),
+		}
+	}
 
 	effective, permitted, inheritable := capabilityMask(caps.Effective)&known, capabilityMask(caps.Permitted)&known, capabilityMask(caps.Inheritable)&known
 	header := halves(unix.LINUX_CAPABILITY_VERSION_3, 0)
 	data := halves(uint32(effective), uint32(permitted), uint32(inheritable), uint32(effective>>32), uint32(permitted>>32), uint32(inheritable>>32))
 	ops = []stub.Instr{
 		sys(unix.SYS_CAPSET, header, data),
-		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero), // new ids have made it fs.suid_dumpable
+		b.sealAgain(), // new ids have made it fs.suid_dumpable
 		unless(sys(unix.SYS_PRCTL, stub.Int(unix.PR_CAP_AMBIENT), stub.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero), "", unix.EINVAL),
 	}
 	ambient := capabilityMask(caps.Ambient) & known

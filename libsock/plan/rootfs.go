@@ -41,11 +41,15 @@ func (b *builder) rootfs() error {
 	if flag, _, _ := spec.Propagation(config.Linux.RootfsPropagation); flag == unix.MS_SHARED {
 		attrs = append(attrs, Attr{Propagation: unix.MS_PRIVATE})
 	}
-	b.step(Note{From: "root.path", Does: "clone the mount of " + b.opt.Rootfs, Fast: FastDetached},
-		CloneTree{Out: fdRoot, Path: b.opt.Rootfs, Recursive: true, Attrs: attrs})
-	tree, ops := b.prepared(fdRoot, false)
-	if b.inUserNamespace() {
-		// The working directory is the stage, at the rootfs's place; its root may not search the way there.
+	if b.facts.NoMounts {
+		b.early = append(b.early, Line{
+			Note: Note{From: "root.path", Does: "enter " + b.opt.Rootfs}, Ops: []stub.Instr{sys(unix.SYS_CHDIR, stub.Text(b.opt.Rootfs))},
+		})
+	}
+	tree, ops := b.cloned(Note{From: "root.path", Does: "clone the mount of " + b.opt.Rootfs},
+		CloneTree{Out: fdRoot, Path: b.opt.Rootfs, Recursive: true, Attrs: attrs}, false)
+	if b.inUserNamespace() || b.facts.NoMounts {
+		// The working directory is the rootfs's place, with the stage on it; its root may not search the way there.
 		ops = append(ops,
 			sys(unix.SYS_MOVE_MOUNT, tree, empty, stub.Int(unix.AT_FDCWD), stub.Text("."), stub.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)),
 			into(slotRoot, sys(unix.SYS_FCNTL, tree, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3))),

@@ -46,6 +46,9 @@ func (b *builder) seccomp(p *specs.Process, now moment) {
 		return
 	}
 	ops := []stub.Instr{sys(unix.SYS_SECCOMP, stub.Int(unix.SECCOMP_SET_MODE_FILTER), stub.Int(f.Flags), stub.Filter(f.Program))}
+	if f.Notify && b.reachable() { // for whoever fetches the listener
+		ops = append([]stub.Instr{unseal()}, ops...)
+	}
 	if f.Notify { // at once: from here on any other call than write may wait for the agent, who needs the listener
 		ops = append(ops, writeRecord(stub.Value(slotReport), stub.Listening))
 	}

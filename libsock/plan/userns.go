@@ -34,6 +34,17 @@ const (
 // inUserNamespace says whether the container has a user namespace of its own, new or by path.
 func (b *builder) inUserNamespace() bool { return b.has(specs.UserNamespace) }
 
+// cloned gives a copy of a mount of the host's as the child can place it; ops come first.
+func (b *builder) cloned(n Note, act CloneTree, file bool) (mount stub.Arg, ops []stub.Instr) {
+	if b.facts.NoMounts {
+		b.clonedByChild(n, act)
+		return stub.FD(act.Out), nil
+	}
+	n.Fast = FastDetached
+	b.step(n, act)
+	return b.prepared(act.Out, file)
+}
+
 // prepared gives a mount that the parent made as the child can place it: the descriptor itself or, in a user namespace, a
 // clone from the stage, for which ops come first.
 func (b *builder) prepared(name string, file bool) (mount stub.Arg, ops []stub.Instr) {
@@ -62,6 +73,7 @@ func (b *builder) enterUserNamespace() error {
 	}
 	n := Note{From: "linux.namespaces", Does: "make the stage"}
 	b.step(n, NewMount{Out: fdStage, Type: "tmpfs", Source: stageName, Options: []string{"mode=711"}, Dirs: dirs, Files: files})
+	b.mapIDs()
 	stage := stub.FD(fdStage)
 	b.line(Note{From: "linux.namespaces", Does: "let no mount out of this namespace", Hand: "mount --make-rslave /"},
 		mount("", "/", "", unix.MS_REC|unix.MS_SLAVE))
@@ -78,61 +90,77 @@ func (b *builder) enterUserNamespace() error {
 	b.line(Note{From: "linux.namespaces", Does: fmt.Sprintf("put %d mounts on the stage", len(b.staged)), Hand: "mount --bind ... stage/..."},
 		append(ops, sys(unix.SYS_FCHDIR, stage), closeFD(stage))...)
 
-	// A process is born into its PID and user namespace. The others are unshared by their root, who then owns what is in
-	// them (the root of mqueue, for one).
+	// A process is born into its PID and user namespace.
 	flags := b.plan.Clone.Flags & unix.CLONE_NEWPID
 	others := b.plan.Clone.Flags &^ unix.CLONE_NEWPID
 	b.plan.Clone.Flags = unix.CLONE_NEWNS
-	if pid := b.plan.Clone.PID; pid != "" {
-		// It is for the second clone, and takes the host's rights. What that clone returns is still the host's number.
-		b.plan.Clone.PID = ""
-		b.line(Note{From: "linux.namespaces", Does: "have init born in the PID namespace"},
-			sys(unix.SYS_SETNS, stub.FD(pid), stub.Int(unix.CLONE_NEWPID)), closeFD(stub.FD(pid)))
-	}
 	if b.hasNew(specs.UserNamespace) {
 		flags |= unix.CLONE_NEWUSER
 	} else {
 		b.line(Note{From: "linux.namespaces", Does: "join the user namespace"},
 			sys(unix.SYS_SETNS, stub.FD(fdUserNS), stub.Int(unix.CLONE_NEWUSER)), closeFD(stub.FD(fdUserNS)))
 	}
-	report := stub.Value(slotReport)
-	b.line(Note{From: "linux.namespaces", Does: "clone init into its namespaces, and end", Hand: Clone{Flags: flags}.hand()},
-		then(unless(exactly(sys(unix.SYS_CLONE3, stub.CloneArgs(flags), stub.Int(stub.CloneArgsSize)), 0), "", unix.EPIPE), "init"),
-		exactly(sys(unix.SYS_WRITE, report, stub.ClonedRecord(), stub.Int(stub.RecordSize)), stub.RecordSize),
-		sys(unix.SYS_EXIT_GROUP, zero),
-		at("init", readByte(report)))
-	b.line(Note{From: "linux.uidMappings", Does: "become root of the user namespace"},
-		sys(unix.SYS_SETSID), // the session was the other child's
-		sys(unix.SYS_SETRESGID, zero, zero, zero),
-		sys(unix.SYS_SETRESUID, zero, zero, zero),
-		sys(unix.SYS_PRCTL, stub.Int(unix.PR_SET_DUMPABLE), zero, zero, zero, zero))
-	b.line(Note{From: "linux.namespaces", Does: "make the other namespaces", Hand: Clone{Flags: others}.hand()},
-		sys(unix.SYS_UNSHARE, stub.Int(others)))
+	b.cloneInit(flags)
+	b.timeNamespace()
+	b.becomeRoot()
+	b.unshare(others)
 	b.line(Note{From: "linux.namespaces", Does: "open the stage"},
 		into(slotStage, sys(unix.SYS_OPENAT, stub.Int(unix.AT_FDCWD), stub.Text("."), stub.Int(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), zero)))
 	return nil
 }
 
-// hasNew says whether a namespace of this type is made for the container.
-func (b *builder) hasNew(kind specs.LinuxNamespaceType) bool {
-	for _, ns := range b.spec.Linux.Namespaces {
-		if ns.Type == kind && ns.Path == "" {
-			return true
-		}
+// mapIDs has the parent write the id maps of a new user namespace, or compare those of one that exists with what
+// config.json says of them: Podman says it.
+func (b *builder) mapIDs() {
+	l := b.spec.Linux
+	if joined := !b.hasNew(specs.UserNamespace); !joined || len(l.UIDMappings)+len(l.GIDMappings) > 0 {
+		b.plan.Maps = &Maps{UIDs: l.UIDMappings, GIDs: l.GIDMappings, Joined: joined}
 	}
-	return false
+}
+
+// cloneInit has the child clone the process that the plan is about. That one waits until its number is known and, in a new
+// user namespace, its ids are mapped.
+func (b *builder) cloneInit(flags uint64) {
+	b.plan.Clone.Again = true
+	report := stub.Value(slotReport)
+	b.line(Note{From: "linux.namespaces", Does: "clone init into its namespaces, and end", Hand: Clone{Flags: flags}.hand()},
+		then(unless(exactly(sys(unix.SYS_CLONE3, stub.CloneArgs(flags), stub.Int(stub.CloneArgsSize)), 0), "", unix.EPIPE), "init"),
+		exactly(sys(unix.SYS_WRITE, report, stub.ClonedRecord(), stub.Int(stub.RecordSize)), stub.RecordSize),
+		sys(unix.SYS_EXIT_GROUP, zero),
+		at("init", readByte(report)),
+		sys(unix.SYS_SETSID))
+}
+
+// becomeRoot makes the process root of the user namespace that it is in.
+func (b *builder) becomeRoot() {
+	b.line(Note{From: "linux.uidMappings", Does: "become root of the user namespace"},
+		sys(unix.SYS_SETRESGID, zero, zero, zero),
+		sys(unix.SYS_SETRESUID, zero, zero, zero),
+		seal())
+	b.plan.Child[len(b.plan.Child)-1].Says = map[unix.Errno]string{
+		unix.EINVAL: "linux.uidMappings, linux.gidMappings: the container's root, id 0, is not mapped",
+	}
+}
+
+// unshare makes the other namespaces: as root of the user namespace, who then owns what is in them (the root of mqueue,
+// for one).
+func (b *builder) unshare(flags uint64) {
+	if flags == 0 {
+		return
+	}
+	b.line(Note{From: "linux.namespaces", Does: "make the other namespaces", Hand: Clone{Flags: flags}.hand()},
+		sys(unix.SYS_UNSHARE, stub.Int(flags)))
 }
 
 // hostDevice binds a device of the host's: in a user namespace none can be made, mknod(2).
 func (b *builder) hostDevice(from string, d specs.LinuxDevice) {
 	name := inRoot(d.Path)
-	out := "device." + fmt.Sprint(len(b.staged))
 	number := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
 	if d.Type == "b" || d.Type == "p" {
 		number = 0
 	}
-	b.step(Note{From: from, Does: "clone the mount of " + d.Path, Fast: FastDetached},
-		CloneTree{Out: out, Path: d.Path, Device: number, Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}})
-	mount, ops := b.prepared(out, true)
+	out := fmt.Sprint("device.", len(b.plan.Host))
+	mount, ops := b.cloned(Note{From: from, Does: "clone the mount of " + d.Path},
+		CloneTree{Out: out, Path: d.Path, Device: number, Attrs: []Attr{{Propagation: unix.MS_PRIVATE}}}, true)
 	b.place(from, name, true, mount, fmt.Sprintf("mount --bind %s rootfs%s", d.Path, d.Path), ops...)
 }

@@ -439,7 +439,7 @@ func removeStale(root, name string) {
 	if err != nil {
 		return
 	}
-	if status, _, err := stat(pid); err == nil && status != 'Z' && status != 'X' {
+	if p, err := stat(pid); err == nil && !p.ended() {
 		return // or its number is somebody else's by now: then another time
 	}
 	_ = os.RemoveAll(filepath.Join(root, name))

@@ -37,6 +37,9 @@ func (s *Sandbox) Command(args ...string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, address)
 	}
 	cmd.Dir = s.Dir
+	if s.User != nil {
+		s.User.become(cmd)
+	}
 	return cmd
 }
 

@@ -26,6 +26,9 @@ const innerVar = "SOCK_TEST_INNER"
 // Binary is the runtime under test, Busybox the static one that all root filesystems share.
 var Binary, Busybox string
 
+// userBinary is the runtime where an ordinary user can execute it.
+var userBinary string
+
 // Main is TestMain of a package of such tests; it returns the exit status. Before the tests it calls each of prepare with
 // a directory that is removed after them.
 func Main(m *testing.M, prepare ...func(dir string) error) int {
@@ -112,6 +115,9 @@ func inner(m *testing.M, prepare []func(dir string) error) int {
 		return complain("%v", err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for ordinary users
+		return complain("%v", err)
+	}
 	if Binary = os.Getenv("SOCK_BINARY"); Binary == "" {
 		if Binary, err = Program(dir, "sock", "../../cmd/sock"); err != nil {
 			return complain("%v", err)
@@ -119,6 +125,12 @@ func inner(m *testing.M, prepare []func(dir string) error) int {
 	}
 	for _, f := range prepare {
 		if err := f(dir); err != nil {
+			return complain("%v", err)
+		}
+	}
+	if userBinary = Binary; filepath.Dir(Binary) != dir {
+		userBinary = filepath.Join(dir, filepath.Base(Binary))
+		if err := copyFile(Binary, userBinary); err != nil {
 			return complain("%v", err)
 		}
 	}

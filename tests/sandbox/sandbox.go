@@ -31,6 +31,7 @@ type Sandbox struct {
 	Mark    string // in the environment of every command, in the name of every cgroup; no other begins with it
 	IDs     []string
 	Runtime string // Binary, unless it is set
+	User    *User  // who runs the commands; nil: root
 
 	Systemd bool                // has systemd manage cgroups
 	Fake    *fakesystemd.Server // stands in for systemd, where that doesn't run
@@ -148,7 +149,7 @@ func (s *Sandbox) Processes() []string {
 		}
 		dir := filepath.Join("/proc", e.Name())
 		if strings.Contains(ReadFile(dir+"/cgroup"), s.Mark+"/") || hasLineSuffix(ReadFile(dir+"/cgroup"), s.Mark) ||
-			strings.Contains(ReadFile(dir+"/cgroup"), "/"+s.Slice()+"/") ||
+			strings.Contains(ReadFile(dir+"/cgroup"), "/"+s.Slice()+"/") || s.User.runs(dir) ||
 			strings.Contains(ReadFile(dir+"/environ"), "SOCK_TEST_MARK="+s.Mark+"\x00") {
 			left = append(left, e.Name()+" "+strings.TrimSpace(ReadFile(dir+"/comm")))
 		}
