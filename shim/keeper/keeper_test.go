@@ -424,6 +424,64 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestLastWords has a worker die right after it has said much, which the keeper reads only when it is dead.
+func TestLastWords(t *testing.T) {
+	link, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{conns: map[uint64]*conn{}, byFD: map[int]*conn{}, held: map[string]int{}, worker: worker{socket: link[0]}}
+	k.conns[1] = &conn{id: 1, fd: client[0], requests: [][]byte{wire.AppendFrame(nil, 3, wire.Request, nil)}}
+	answer := wire.AppendFrame(nil, 3, wire.Response, bytes.Repeat([]byte("l"), 150_000)) // more than one read
+	words := wire.Append(nil, wire.Message{Kind: wire.Frame, Conn: 1, Payload: answer})
+	if n, err := wire.Send(link[1], words, -1); n != len(words) || err != nil {
+		t.Fatal(n, err)
+	}
+	words = wire.Append(nil, wire.Message{Kind: wire.Hold, Payload: []byte("kept")})
+	if n, err := wire.Send(link[1], words, link[1]); n != len(words) || err != nil {
+		t.Fatal(n, err)
+	}
+	words = wire.Append(nil, wire.Message{Kind: wire.Drop, Payload: []byte("kept")})
+	if n, err := wire.Send(link[1], words[:len(words)-1], -1); n != len(words)-1 || err != nil { // it was killed in the middle of it
+		t.Fatal(n, err)
+	}
+	_ = unix.Close(link[1])
+	k.endWorker()
+	if len(k.conns[1].requests) != 0 || len(k.held) != 1 || k.worker.socket >= 0 {
+		t.Errorf("unanswered requests: %d, held: %v", len(k.conns[1].requests), k.held)
+	}
+	got := 0
+	for {
+		n, err := unix.Read(client[1], make([]byte, 65536))
+		if n <= 0 || err != nil {
+			break
+		}
+		got += n
+	}
+	if got+len(k.conns[1].out) != len(answer) {
+		t.Errorf("the client got %d bytes and will get %d of %d", got, len(k.conns[1].out), len(answer))
+	}
+	for _, fd := range []int{client[0], client[1], k.held["kept"]} {
+		_ = unix.Close(fd)
+	}
+}
+
+// TestHandOver checks that nothing is dropped or replaced while its number waits to be sent.
+func TestHandOver(t *testing.T) {
+	k := &keeper{held: map[string]int{"a": 1000}, worker: worker{out: []chunk{{fd: 1000}}}}
+	if err := k.obey(wire.Message{Kind: wire.Drop, Payload: []byte("a"), FD: -1}); err == nil || len(k.held) != 1 {
+		t.Errorf("dropped: %v", err)
+	}
+	k.worker.out = []chunk{{fd: -1}}
+	if err := k.obey(wire.Message{Kind: wire.Drop, Payload: []byte("b"), FD: -1}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBadWorker sends nonsense in a worker's place: it is replaced.
 func TestBadWorker(t *testing.T) {
 	k := start(t)
