@@ -98,7 +98,7 @@ func TestExecEveryField(t *testing.T) {
 		Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 200, Hard: 222}}, OOMScoreAdj: Ptr(200), NoNewPrivileges: true,
 		IOPriority:      &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE},
 		Scheduler:       &specs.Scheduler{Policy: specs.SchedIdle},
-		ExecCPUAffinity: &specs.CPUAffinity{Initial: "0"}, Env: []string{"A=1", "B=2", "A=3"}, Cwd: "/etc",
+		ExecCPUAffinity: &specs.CPUAffinity{Initial: "1", Final: "0"}, Env: []string{"A=1", "B=2", "A=3"}, Cwd: "/etc",
 		Capabilities: &specs.LinuxCapabilities{
 			Bounding: []string{"CAP_CHOWN", "CAP_NET_BIND_SERVICE"}, Permitted: []string{"CAP_CHOWN"}, Effective: []string{"CAP_CHOWN"},
 			Inheritable: []string{"CAP_CHOWN"}, Ambient: []string{"CAP_CHOWN"},
