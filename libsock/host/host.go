@@ -136,7 +136,7 @@ func (h *Host) cloneTree(a plan.CloneTree) error {
 		}
 	}
 	if a.IDMap != nil {
-		if err := IDMap(fd, a.IDMap); err != nil {
+		if err := h.idMap(fd, a.IDMap); err != nil {
 			return fmt.Errorf("idmap: %w", err)
 		}
 	}

@@ -17,8 +17,20 @@ func IDMap(fd int, m *plan.IDMap) error {
 		return err
 	}
 	defer unix.Close(ns)
+	return setIDMap(fd, ns, m.Recursive)
+}
+
+// idMap is IDMap where the mapping may be that of a namespace that is there already.
+func (h *Host) idMap(fd int, m *plan.IDMap) error {
+	if m.Namespace != "" {
+		return setIDMap(fd, h.fds[m.Namespace], m.Recursive)
+	}
+	return IDMap(fd, m)
+}
+
+func setIDMap(fd, ns int, recursive bool) error {
 	flags := uint(unix.AT_EMPTY_PATH)
-	if m.Recursive {
+	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
 	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)})

@@ -35,6 +35,7 @@ type CheckDevice struct {
 // with MOUNT_ATTR_IDMAP (Linux 5.12).
 type IDMap struct {
 	Recursive bool
+	Namespace string // descriptor of a user namespace that has the mapping; "": the lists below are it
 	UIDs      []specs.LinuxIDMapping
 	GIDs      []specs.LinuxIDMapping
 }

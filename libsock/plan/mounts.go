@@ -212,6 +212,8 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", UIDs: m.UIDMappings, GIDs: m.GIDMappings}
 	case o.IDMap != "" && len(b.spec.Linux.UIDMappings) > 0:
 		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", UIDs: b.spec.Linux.UIDMappings, GIDs: b.spec.Linux.GIDMappings}
+	case o.IDMap != "" && b.inUserNamespace():
+		act.IDMap = &IDMap{Recursive: o.IDMap == "ridmap", Namespace: fdUserNS}
 	case o.IDMap != "":
 		return fmt.Errorf("%s.options: %s needs uidMappings and gidMappings, or a user namespace", from, o.IDMap)
 	}
@@ -225,8 +227,15 @@ func (b *builder) bind(from string, m specs.Mount, o spec.MountOptions) error {
 // placeTree plans the clone of a tree of mounts, which field asks for, and its place.
 func (b *builder) placeTree(from, field string, act CloneTree, m specs.Mount) {
 	n, file := Note{From: field, Does: "clone the mount of " + act.Path}, b.facts.Files[act.Path]
+	if inside, ok := strings.CutPrefix(act.Path, b.opt.Rootfs+"/"); ok && b.inUserNamespace() && act.IDMap == nil {
+		// Only the container sees what it has mounted there.
+		b.place(from, m.Destination, file, stub.Value(slotM), handMount(m), b.clonedInside(inside, act)...)
+		return
+	}
 	if b.bindsOutside() || act.IDMap != nil {
+		late := b.afterStage(&act.Attrs)
 		mount, ops := b.cloned(n, act, file)
+		ops = append(ops, late...)
 		b.place(from, m.Destination, file, mount, handMount(m), ops...)
 		return
 	}

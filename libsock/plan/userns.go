@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -55,6 +56,40 @@ func (b *builder) prepared(name string, file bool) (mount stub.Arg, ops []stub.I
 	return stub.Value(slotM), []stub.Instr{
 		into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotStage), stub.Text(name), stub.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))),
 	}
+}
+
+// afterStage takes out of attrs, and returns as calls on slotM, what a mount can't have yet on the stage: what is shared
+// there is a slave in a less privileged mount namespace, mount_namespaces(7), and what is unbindable can't be cloned from it.
+func (b *builder) afterStage(attrs *[]Attr) (ops []stub.Instr) {
+	if !b.inUserNamespace() || b.facts.NoMounts {
+		return nil
+	}
+	*attrs = slices.DeleteFunc(slices.Clone(*attrs), func(a Attr) bool {
+		late := a.Propagation&(unix.MS_SHARED|unix.MS_UNBINDABLE) != 0
+		if late {
+			ops = append(ops, setAttr(stub.Value(slotM), a))
+		}
+		return late
+	})
+	return ops
+}
+
+// clonedInside has the child clone a tree from its own root into slotM: what is below name there, mounts of the container's
+// too.
+func (b *builder) clonedInside(name string, act CloneTree) []stub.Instr {
+	flags := cloneFlags
+	if act.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	ops := []stub.Instr{
+		lookup(slotS, name, 0),
+		into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotS), empty, stub.Int(flags))),
+		closeFD(stub.Value(slotS)),
+	}
+	for _, a := range act.Attrs {
+		ops = append(ops, setAttr(stub.Value(slotM), a))
+	}
+	return ops
 }
 
 // enterUserNamespace plans the stage and the second clone. It stands in front of lines that name what is staged, so it

@@ -125,6 +125,20 @@ func TestJoinUserNamespace(t *testing.T) {
 		}).Dir, "other")
 }
 
+// The mapping of an idmapped mount is that of the user namespace, also of one by path.
+func TestIDMapOfJoinedUserNamespace(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	dir := idMappable(s)
+	WriteFile(t, filepath.Join(dir, "file"), "", 0o644)
+	Must(t, os.Chown(filepath.Join(dir, "file"), 3, 4))
+	other := s.CreateIn(s.UserBundle(func(c *specs.Spec) { c.Linux.CgroupsPath += "-other" }))
+	b := s.UserBundle()
+	s.Configure(b, WithNamespace(specs.UserNamespace, fmt.Sprintf("/proc/%d/ns/user", other.Pid())),
+		Script("stat -c %u:%g /mnt/file"), BindAt("/mnt", dir, "idmap"))
+	Equal(t, "owner", s.OK("run", "--bundle", b.Dir, s.NewID()), "3:4\n")
+}
+
 // A new user namespace with another's PID namespace, which is the host's to join.
 func TestNewUserNamespaceInPIDNamespace(t *testing.T) {
 	t.Parallel()
@@ -140,4 +154,39 @@ func TestNewUserNamespaceInPIDNamespace(t *testing.T) {
 	Equal(t, "processes that the first one sees", first.Inside("ps -o comm | grep -c sleep"), "2")
 	s.OK("kill", second.ID, "KILL")
 	second.WantStatus("stopped")
+}
+
+// A mount on the stage is a slave of the host's; in the container it is what config.json wants.
+func TestUserNamespacePropagation(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	dir := s.HostDir()
+	b := s.UserBundle(Args("cat", "/proc/self/mountinfo"),
+		BindAt("/shared", dir, "shared"), BindAt("/unbindable", dir, "unbindable"), BindAt("/private", dir, "private"),
+		MountAt("/tmpfs", "tmpfs", "tmpfs", "shared"))
+	mounts := MountsOf(s.OK("run", "--bundle", b.Dir, s.NewID()))
+	for point, want := range map[string]string{"/shared": "shared:", "/unbindable": "unbindable", "/private": "", "/tmpfs": "shared:"} {
+		if got, ok := mounts[point]; !ok || !strings.HasPrefix(got.Optional, want) || want == "" && got.Optional != "" {
+			t.Errorf("%s is %+v, want %q", point, got, want)
+		}
+	}
+}
+
+// A source below the rootfs is what the container has there, mounts that came before too.
+func TestUserNamespaceBindOfOwn(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	b := s.UserBundle()
+	own := func(c *specs.Spec) {
+		InUserNamespace(c)
+		Script("cat /final/inner/file; touch /ro/x 2>&1")(c)
+		BindAt("/mnt/inner", s.HostDir())(c)
+		MountAt("/final", "bind", b.Rootfs+"/mnt", "rbind")(c)
+		BindAt("/ro", b.Rootfs+"/tmp", "ro")(c)
+	}
+	s.Configure(b, own)
+	r := s.Sock("run", "--bundle", b.Dir, s.NewID())
+	if !strings.HasPrefix(r.Stdout, "host\n") || !strings.Contains(r.Stdout, "Read-only") {
+		t.Error(r)
+	}
 }
