@@ -139,7 +139,10 @@ func (c *Container) lock() (*state.Dir, string, error) {
 		dir.Unlock()
 		return nil, "", err
 	}
-	c.state, c.cgroup = s, nil
+	if s.Cgroup != c.state.Cgroup { // another container by now
+		c.cgroup = nil
+	}
+	c.state = s
 	status, err := c.statusName()
 	if err != nil {
 		dir.Unlock()

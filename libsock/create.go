@@ -435,6 +435,15 @@ func openGate(dir string) error {
 	return nil
 }
 
+// Started says of a container that start refuses whether an earlier start has let its process go, and how that ended.
+func (c *Container) Started() (bool, error) {
+	dir := filepath.Join(c.runtime.Root, c.state.ID)
+	if _, err := os.Lstat(filepath.Join(dir, plan.GateUsed)); err != nil {
+		return false, nil
+	}
+	return true, executeError(dir, c.state.Process.Args[0])
+}
+
 // executeError reads the record that a process leaves behind that could not execute name.
 func executeError(dir, name string) error {
 	data, err := os.ReadFile(filepath.Join(dir, plan.ErrorFile))
