@@ -278,6 +278,8 @@ func (k *keeper) obey(m wire.Message) error {
 		}
 	case wire.Sync:
 		k.send(wire.Message{Kind: wire.Sync, Conn: m.Conn, FD: -1})
+	case wire.HoldFIFO:
+		return k.holdFIFO(m)
 	case wire.Quit:
 		k.end()
 	case wire.Upgrade:
@@ -286,6 +288,27 @@ func (k *keeper) obey(m wire.Message) error {
 	default:
 		return failure("message of kind "+strconv.Itoa(int(m.Kind)), unix.EBADMSG)
 	}
+	return nil
+}
+
+// holdFIFO opens a FIFO, both ways, which never waits, and keeps it. The worker could send its own descriptor, but were it killed
+// before that, a reader would see the end of the file.
+func (k *keeper) holdFIFO(m wire.Message) error {
+	if k.handingOver() {
+		return failure("hold before the hand-over's end", unix.EBADMSG)
+	}
+	name, path, err := wire.DecodeHoldFIFO(m.Payload)
+	if err != nil {
+		return err
+	}
+	answer := wire.Message{Kind: wire.Sync, Conn: m.Conn, FD: -1}
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if errno, failed := err.(unix.Errno); failed {
+		answer.Payload = []byte(strconv.Itoa(int(errno)))
+	} else {
+		k.hold(name, fd)
+	}
+	k.send(answer)
 	return nil
 }
 

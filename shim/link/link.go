@@ -36,6 +36,9 @@ type Link interface {
 	// Hold has the keeper keep a duplicate of the descriptor for the workers to come, in place of what it has under that
 	// name. When it returns nil, the descriptor survives this worker.
 	Hold(name string, fd int) error
+	// HoldFIFO has the keeper open a FIFO itself, both ways, and keep it like Hold. Unlike a descriptor of this worker's, it is
+	// there before the FIFO was ever opened here. wait returns when it is held, or why it isn't.
+	HoldFIFO(name, path string) (wait func() error)
 	// Drop has the keeper close what it keeps under the name, if anything.
 	Drop(name string) error
 	// Sync waits until the keeper has done what it was asked before.

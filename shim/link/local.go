@@ -114,6 +114,14 @@ func (l *local) Drop(name string) error {
 	return nil
 }
 
+func (l *local) HoldFIFO(name, path string) func() error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(l.Hold(name, fd), unix.Close(fd))
+	}
+	return func() error { return err }
+}
+
 func (l *local) Sync() error               { return nil }
 func (l *local) Held() map[string]*os.File { return l.held }
 func (l *local) CloneParent() bool         { return false }

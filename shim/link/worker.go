@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ type keeperLink struct {
 
 	mu       sync.Mutex
 	conns    map[uint64]*conn
-	syncs    map[uint64]chan<- struct{}
+	syncs    map[uint64]chan<- unix.Errno
 	lastSync uint64
 }
 
@@ -58,7 +59,7 @@ func Dial(fd int) (Link, error) {
 		held:      map[string]*os.File{},
 		done:      make(chan struct{}),
 		conns:     map[uint64]*conn{},
-		syncs:     map[uint64]chan<- struct{}{},
+		syncs:     map[uint64]chan<- unix.Errno{},
 	}
 	ready := make(chan error, 1)
 	go l.read(ready)
@@ -150,9 +151,13 @@ func (l *keeperLink) handle(m wire.Message) error {
 			c.in.close()
 		}
 	case wire.Sync:
+		errno, err := strconv.Atoi(string(append([]byte{'0'}, m.Payload...)))
+		if err != nil {
+			return err
+		}
 		l.mu.Lock()
 		if done := l.syncs[m.Conn]; done != nil {
-			close(done)
+			done <- unix.Errno(errno) // has room
 			delete(l.syncs, m.Conn)
 		}
 		l.mu.Unlock()
@@ -247,21 +252,33 @@ func (l *keeperLink) Drop(name string) error {
 	return l.send(wire.Message{Kind: wire.Drop, Payload: []byte(name), FD: -1})
 }
 
-func (l *keeperLink) Sync() error {
-	done := make(chan struct{})
+func (l *keeperLink) Sync() error { return l.ask(wire.Message{Kind: wire.Sync, FD: -1})() }
+
+func (l *keeperLink) HoldFIFO(name, path string) func() error {
+	return l.ask(wire.Message{Kind: wire.HoldFIFO, Payload: wire.AppendHoldFIFO(nil, name, path), FD: -1})
+}
+
+// ask sends a message that is answered by a Sync; what it returns waits for that.
+func (l *keeperLink) ask(m wire.Message) (wait func() error) {
+	done := make(chan unix.Errno, 1)
 	l.mu.Lock()
 	l.lastSync++
-	id := l.lastSync
-	l.syncs[id] = done
+	m.Conn = l.lastSync
+	l.syncs[m.Conn] = done
 	l.mu.Unlock()
-	if err := l.send(wire.Message{Kind: wire.Sync, Conn: id, FD: -1}); err != nil {
-		return err
+	if err := l.send(m); err != nil {
+		return func() error { return err }
 	}
-	select {
-	case <-done:
-		return nil
-	case <-l.done:
-		return errors.New("link to the keeper: it has ended")
+	return func() error {
+		select {
+		case errno := <-done:
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		case <-l.done:
+			return errors.New("link to the keeper: it has ended")
+		}
 	}
 }
 

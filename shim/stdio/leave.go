@@ -7,16 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leave gives an output up when its process has ended. Whoever is to read a FIFO may not have opened it yet: what was written
-// would be gone with the last descriptor, and their open(2) would wait for a writer for ever. So a writer is held until there
-// is a reader, who finds the bytes, and the end behind them; then a reader again, for processes that the ended one has left.
+// leave gives an output up when its process has ended. Whoever is to read a FIFO may not have opened it yet, or not again: what
+// was written would be gone with the last descriptor, and their open(2) would wait for a writer for ever. So a writer is held
+// until there is a reader, who finds the bytes, and the end behind them; then a reader again, for processes that the ended one
+// has left.
 func (s *IO) leave(name, held string) {
-	path, err := localPath(name)
-	fifo := false
-	if err == nil && name != "" && loggerURI(name) == nil {
-		fifo, _ = isFIFO(path)
-	}
-	if !fifo {
+	path := fifoOf(name)
+	if path == "" {
 		s.unlessClosed(func() { _ = s.holder.Drop(s.name(held)) })
 		return
 	}
@@ -39,14 +36,9 @@ const (
 	longestLook = 100 * time.Millisecond
 )
 
-// replace has another end of a FIFO held under a name; it says whether that is so.
+// replace has one end of a FIFO held in place of both, or of the other; it says whether that is so.
 func (s *IO) replace(path, held string, flags int) (ok bool) {
 	s.unlessClosed(func() {
-		both, err := open(path, unix.O_RDWR|unix.O_NONBLOCK) // or opening for writing alone may fail
-		if err != nil {
-			return
-		}
-		defer unix.Close(both)
 		fd, err := open(path, flags|unix.O_NONBLOCK)
 		if err != nil {
 			return

@@ -41,23 +41,22 @@ func (s *IO) terminalInput() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.isHeld(heldStdin); err != nil {
+		return nil, err
+	}
 	fd, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), path)
-	if err = s.holder.Hold(s.name(heldInput), fd); err == nil {
-		err = s.hold(path, heldStdin, unix.O_WRONLY)
-	}
-	if err != nil {
+	if err := s.holder.Hold(s.name(heldInput), fd); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-// terminalOutput opens where the terminal's output is moved to; nil if it is not wanted. What is held of a FIFO is a writer,
-// too, so that containerd sees no end of file between two workers.
+// terminalOutput opens where the terminal's output is moved to; nil if it is not wanted.
 func (s *IO) terminalOutput() (*os.File, error) {
 	name := s.paths.Stdout
 	if name == "" {
@@ -80,12 +79,15 @@ func (s *IO) terminalOutput() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd := -1
-	if fifo, statErr := isFIFO(path); statErr == nil && fifo {
-		fd, err = open(path, unix.O_RDWR|unix.O_NONBLOCK)
-	} else {
-		fd, err = openFile(path)
+	fifo, err := s.isHeld(heldStdout)
+	if err != nil {
+		return nil, err
 	}
+	if fifo {
+		fd, err := open(path, unix.O_RDWR|unix.O_NONBLOCK)
+		return os.NewFile(uintptr(fd), path), err
+	}
+	fd, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}

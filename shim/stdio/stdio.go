@@ -29,6 +29,7 @@ type Paths struct {
 // Holder keeps descriptors across the death of this process: a link.Link.
 type Holder interface {
 	Hold(name string, fd int) error
+	HoldFIFO(name, path string) (wait func() error)
 	Drop(name string) error
 	Sync() error
 }
@@ -47,9 +48,10 @@ type IO struct {
 	process Process
 	holder  Holder
 
-	files  libsock.Stdio // for a process without a terminal, until it has them
-	logger *logger       // nil: none
-	relay  *relay        // of a terminal, once it is attached
+	files  libsock.Stdio           // for a process without a terminal, until it has them
+	logger *logger                 // nil: none
+	relay  *relay                  // of a terminal, once it is attached
+	held   map[string]func() error // waits until a FIFO is held
 
 	end    sync.Mutex
 	closed chan struct{} // closed by Close
@@ -57,18 +59,62 @@ type IO struct {
 
 // Names of what is held for a process.
 const (
-	heldStdin   = "stdin"  // a writer of stdin's FIFO: until CloseIO there is no end of file
-	heldStdout  = "stdout" // a reader of stdout's FIFO: no SIGPIPE when nobody else reads; of a terminal's a writer, too
+	heldStdin   = "stdin"  // stdin's FIFO, both ways: until CloseIO there is no end of file, and nobody writes in vain
+	heldStdout  = "stdout" // stdout's, both ways: no SIGPIPE when nobody else reads, and no end for readers before its time
 	heldStderr  = "stderr"
 	heldInput   = "input" // a reader of stdin's FIFO, for a terminal
 	heldConsole = "console"
 )
 
+var heldNames = []string{heldStdin, heldStdout, heldStderr, heldInput, heldConsole}
+
 func (s *IO) name(what string) string { return s.process.Key + "/" + what }
 
-// Open opens what paths names, without ever waiting for the other side. Errors name the stream.
-func Open(paths Paths, p Process, holder Holder) (_ *IO, err error) {
-	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}, closed: make(chan struct{})}
+func newIO(paths Paths, p Process, holder Holder) *IO {
+	return &IO{
+		paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}, held: map[string]func() error{}, closed: make(chan struct{}),
+	}
+}
+
+// Prepare has the FIFOs held that paths names; Open waits for that. They must be held before this process opens them: were it
+// killed then, a reader would see the end of what has not begun.
+func Prepare(paths Paths, p Process, holder Holder) *IO {
+	s := newIO(paths, p, holder)
+	for what, name := range map[string]string{heldStdin: paths.Stdin, heldStdout: paths.Stdout, heldStderr: paths.Stderr} {
+		if path := fifoOf(name); path != "" && (what != heldStderr || !paths.Terminal) {
+			s.held[what] = holder.HoldFIFO(s.name(what), path)
+		}
+	}
+	return s
+}
+
+// fifoOf is the path of the FIFO of that name; "" if it is none.
+func fifoOf(name string) string {
+	if name == "" || loggerURI(name) != nil {
+		return ""
+	}
+	path, err := localPath(name)
+	if err != nil {
+		return ""
+	}
+	if fifo, err := isFIFO(path); err != nil || !fifo {
+		return ""
+	}
+	return path
+}
+
+// isHeld waits until a FIFO is held, and says whether that is one.
+func (s *IO) isHeld(what string) (bool, error) {
+	wait, ok := s.held[what]
+	if !ok {
+		return false, nil
+	}
+	return true, wait()
+}
+
+// Open opens what Prepare was told of, without ever waiting for the other side. Errors name the stream.
+func (s *IO) Open() (err error) {
+	paths, p := s.paths, s.process
 	defer func() {
 		if err != nil {
 			s.Started()
@@ -76,29 +122,29 @@ func Open(paths Paths, p Process, holder Holder) (_ *IO, err error) {
 		}
 	}()
 	if paths.Terminal {
-		return s, nil // Attach opens the rest
+		return nil // Attach opens the rest
 	}
 	if s.files[0], err = s.openStdin(p); err != nil {
-		return nil, fmt.Errorf("open stdin: %w", err)
+		return fmt.Errorf("open stdin: %w", err)
 	}
 	if u := loggerURI(paths.Stdout); u != nil {
 		if s.logger, err = startLogger(u, p); err != nil {
-			return nil, fmt.Errorf("logging program: %w", err)
+			return fmt.Errorf("logging program: %w", err)
 		}
 		s.files[1], s.files[2] = s.logger.takePipes()
-		return s, nil
+		return nil
 	}
 	stdout, stderr := paths.Stdout, paths.Stderr
 	if strings.HasPrefix(stdout, "file://") { // one file for both
 		stderr = stdout
 	}
 	if s.files[1], err = s.openOutput(stdout, heldStdout, p); err != nil {
-		return nil, fmt.Errorf("open stdout: %w", err)
+		return fmt.Errorf("open stdout: %w", err)
 	}
 	if s.files[2], err = s.openOutput(stderr, heldStderr, p); err != nil {
-		return nil, fmt.Errorf("open stderr: %w", err)
+		return fmt.Errorf("open stderr: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 // Stdio are the descriptors for the process; nil if it has a terminal.
@@ -154,7 +200,7 @@ func localPath(name string) (string, error) {
 	return u.Path, nil
 }
 
-// openStdin opens the end of stdin that the process reads, blocking as it expects, and has a writer held.
+// openStdin opens the end of stdin that the process reads, blocking as it expects.
 func (s *IO) openStdin(p Process) (int, error) {
 	if s.paths.Stdin == "" {
 		return open("/dev/null", unix.O_RDONLY)
@@ -163,49 +209,38 @@ func (s *IO) openStdin(p Process) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	fd, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	return s.openEnd(path, heldStdin, unix.O_RDONLY, p)
+}
+
+// openEnd opens the process's end of a FIFO that is held, blocking as it expects, and makes it its owner's. What is no FIFO is
+// opened alike.
+func (s *IO) openEnd(path, what string, flags int, p Process) (int, error) {
+	fifo, err := s.isHeld(what)
 	if err != nil {
 		return -1, err
 	}
-	if err := s.setUp(fd, path, heldStdin, unix.O_WRONLY, p); err != nil {
+	if !fifo && flags == unix.O_WRONLY {
+		flags |= unix.O_APPEND
+	}
+	fd, err := open(path, flags|unix.O_NONBLOCK)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.SetNonblock(fd, false)
+	if err == nil && fifo && (p.UID != 0 || p.GID != 0) {
+		if err = unix.Fchown(fd, p.UID, p.GID); err != nil {
+			err = fmt.Errorf("change owner of %s: %w", path, err)
+		}
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
 }
 
-// setUp makes the descriptor of a FIFO blocking and its owner's, and has the other end held. A regular file is left alone.
-func (s *IO) setUp(fd int, path, name string, other int, p Process) error {
-	fifo, err := isFIFO(path)
-	if err != nil {
-		return err
-	}
-	if fifo {
-		if err := s.hold(path, name, other); err != nil {
-			return err
-		}
-		if p.UID != 0 || p.GID != 0 {
-			if err := unix.Fchown(fd, p.UID, p.GID); err != nil {
-				return fmt.Errorf("change owner of %s: %w", path, err)
-			}
-		}
-	}
-	return unix.SetNonblock(fd, false)
-}
-
-// hold opens an end of a FIFO whose other end is open and has it held.
-func (s *IO) hold(path, name string, flags int) error {
-	fd, err := open(path, flags|unix.O_NONBLOCK)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return s.holder.Hold(s.name(name), fd)
-}
-
-// openOutput opens the end that the process writes: of a FIFO, after a reader, which is held; of a file, for appending. A
-// file that is named by URI is made.
-func (s *IO) openOutput(name, held string, p Process) (int, error) {
+// openOutput opens what the process writes to: the end of a FIFO, or a file, for appending. One that is named by URI is made.
+func (s *IO) openOutput(name, what string, p Process) (int, error) {
 	if name == "" {
 		return open("/dev/null", unix.O_WRONLY)
 	}
@@ -216,27 +251,7 @@ func (s *IO) openOutput(name, held string, p Process) (int, error) {
 	if strings.HasPrefix(name, "file://") {
 		return openFile(path)
 	}
-	fifo, err := isFIFO(path)
-	if err != nil {
-		return -1, err
-	}
-	if !fifo {
-		return open(path, unix.O_WRONLY|unix.O_APPEND)
-	}
-	reader, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(reader)
-	fd, err := open(path, unix.O_WRONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return -1, err
-	}
-	if err := s.setUp(fd, path, held, unix.O_RDONLY, p); err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
+	return s.openEnd(path, what, unix.O_WRONLY, p)
 }
 
 func openFile(path string) (int, error) {
@@ -317,27 +332,30 @@ func (s *IO) Logger() (pid int, startTime uint64) {
 	return s.logger.pid, s.logger.start
 }
 
-// Reopen is the stdio of a process that an earlier worker started. held is what the keeper kept, by name; what is used of it
-// is taken out. logger is what Logger returned then.
+// Reopen is the stdio of a process that an earlier worker started. held is what the keeper kept, by name; what is this
+// process's is taken out. logger is what Logger returned then.
 func Reopen(paths Paths, p Process, holder Holder, held map[string]*os.File, loggerPid int, loggerStart uint64) *IO {
-	s := &IO{paths: paths, process: p, holder: holder, files: libsock.Stdio{-1, -1, -1}, closed: make(chan struct{})}
+	s := newIO(paths, p, holder)
 	if loggerPid != 0 {
 		s.logger = findLogger(loggerPid, loggerStart)
 	}
-	take := func(what string) *os.File {
-		f := held[s.name(what)]
-		delete(held, s.name(what))
-		return f
-	}
-	console, output, input := take(heldConsole), take(heldStdout), take(heldInput)
-	if paths.Terminal && console != nil {
-		s.relay = s.startRelay(console, input, output)
-		return s
-	}
-	for _, f := range []*os.File{console, output, input} {
-		if f != nil {
-			f.Close()
+	if console := held[s.name(heldConsole)]; paths.Terminal && console != nil {
+		s.relay = s.startRelay(console, held[s.name(heldInput)], held[s.name(heldStdout)])
+		for _, what := range []string{heldConsole, heldInput, heldStdout} {
+			delete(held, s.name(what))
 		}
 	}
+	Forget(p, held)
 	return s
+}
+
+// Forget closes our copies of what an earlier worker left of a process and what another attempt replaces.
+func Forget(p Process, held map[string]*os.File) {
+	s := &IO{process: p}
+	for _, what := range heldNames {
+		if f := held[s.name(what)]; f != nil {
+			f.Close()
+			delete(held, s.name(what))
+		}
+	}
 }

@@ -125,7 +125,7 @@ func (e *exec) run() error {
 	e.state, e.spec, e.starting, e.pidfd = added.Started(), nil, false, started.PidFD
 	t.saveAnyway()
 	e.publishStart()
-	t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go e.hasEndedWith(x) })
+	t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go flushed(e.io, func() { e.hasEndedWith(x) }) })
 	e.release(e.end)
 	return nil
 }
@@ -141,8 +141,8 @@ func (e *exec) launch() (*libsock.Process, error) {
 		return nil, err
 	}
 	spec.Terminal = e.paths.Terminal
-	io, err := stdio.Open(e.paths, t.stdioOf(e.id), t.service.link)
-	if err != nil {
+	io := stdio.Prepare(e.paths, t.stdioOf(e.id), t.service.link)
+	if err := t.service.openStdio(io, t.stdioOf(e.id)); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()

@@ -26,16 +26,17 @@ func (l *fakeLink) Ack(e link.Exit) error {
 	return nil
 }
 
-func (l *fakeLink) Listener(link.Kind) net.Listener { return nil }
-func (l *fakeLink) Exits() <-chan link.Exit         { return nil }
-func (l *fakeLink) Hold(string, int) error          { return nil }
-func (l *fakeLink) Drop(string) error               { return nil }
-func (*fakeLink) Sync() error                       { return nil }
-func (l *fakeLink) Held() map[string]*os.File       { return nil }
-func (l *fakeLink) CloneParent() bool               { return true }
-func (l *fakeLink) Quit() error                     { return nil }
-func (l *fakeLink) Upgrade(string) error            { return nil }
-func (l *fakeLink) Done() <-chan struct{}           { return nil }
+func (l *fakeLink) Listener(link.Kind) net.Listener   { return nil }
+func (l *fakeLink) Exits() <-chan link.Exit           { return nil }
+func (l *fakeLink) Hold(string, int) error            { return nil }
+func (l *fakeLink) Drop(string) error                 { return nil }
+func (l *fakeLink) HoldFIFO(_, _ string) func() error { return func() error { return nil } }
+func (*fakeLink) Sync() error                         { return nil }
+func (l *fakeLink) Held() map[string]*os.File         { return nil }
+func (l *fakeLink) CloneParent() bool                 { return true }
+func (l *fakeLink) Quit() error                       { return nil }
+func (l *fakeLink) Upgrade(string) error              { return nil }
+func (l *fakeLink) Done() <-chan struct{}             { return nil }
 
 func ended(pid int, start uint64, status int) link.Exit {
 	return link.Exit{Pid: pid, Start: start, Status: unix.WaitStatus(status << 8), At: reap.Now()}

@@ -40,9 +40,6 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options) (_ *task,
 		},
 	}
 	runtime := s.runtime(&t.kept, r.Bundle)
-	if err := t.clear(runtime); err != nil {
-		return nil, err
-	}
 	var undo []func() error
 	defer func() {
 		if err != nil {
@@ -51,6 +48,11 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options) (_ *task,
 			}
 		}
 	}()
+	t.init.io = stdio.Prepare(t.init.paths, t.stdioOf(""), s.link)
+	undo = append(undo, func() error { t.init.io.Close(); return nil })
+	if err := t.clear(runtime); err != nil {
+		return nil, err
+	}
 	if t.kept.Rootfs {
 		if err := os.Mkdir(t.rootfs(), 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
@@ -60,10 +62,9 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options) (_ *task,
 		}
 		undo = append(undo, func() error { return rootfs.Unmount(t.rootfs()) })
 	}
-	if t.init.io, err = stdio.Open(t.init.paths, t.stdioOf(""), s.link); err != nil {
+	if err := s.openStdio(t.init.io, t.stdioOf("")); err != nil {
 		return nil, err
 	}
-	undo = append(undo, func() error { t.init.io.Close(); return nil })
 	t.box, err = runtime.Create(libsock.CreateOptions{
 		ID: r.ID, Bundle: r.Bundle, KeepConsole: r.Terminal, Stdio: t.init.io.Stdio(), NoPivot: o.NoPivotRoot, NoNewKeyring: o.NoNewKeyring,
 	})
@@ -126,6 +127,11 @@ func (t *task) startInit() error {
 	box, err := t.container()
 	if err == nil {
 		err = box.Start()
+		if err != nil && t.replaying() { // its process may have been let go, and was about to execute when we took over
+			if started, startErr := box.Started(); started {
+				err = startErr
+			}
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

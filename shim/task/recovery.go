@@ -41,11 +41,34 @@ func (s *Service) recover() error {
 			s.log.Error("take a task over", "id", id, "error", err)
 		}
 	}
-	for name, f := range held { // of a create that was never finished
+	s.left = held
+	return nil
+}
+
+// openStdio opens stdio for a process, perhaps once more after an earlier worker's attempt: then what that had held is let go
+// only now, so that no reader sees an end.
+func (s *Service) openStdio(io *stdio.IO, p stdio.Process) error {
+	err := io.Open()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stdio.Forget(p, s.left)
+	return err
+}
+
+// dropLeft lets go of what is left of attempts that were not made again.
+func (s *Service) dropLeft() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, f := range s.left {
 		_ = s.link.Drop(name)
 		f.Close()
 	}
-	return nil
+	s.left = nil
+}
+
+// reopenStdio takes the stdio of a process over.
+func (t *task) reopenStdio(r *processRecord, exec string, held map[string]*os.File) *stdio.IO {
+	return stdio.Reopen(r.Stdio, t.stdioOf(exec), t.service.link, held, r.Logger, r.Began)
 }
 
 // takeOver makes a task of its record and of what the kernel says.
@@ -74,8 +97,8 @@ func (s *Service) takeOver(r *record, held map[string]*os.File) error {
 
 func (t *task) takeOverProcess(r *processRecord, exec string, held map[string]*os.File) process {
 	p := process{pid: r.Pid, start: r.Start, paths: r.Stdio, ended: make(chan struct{})}
-	if r.Pid != 0 || exec == "" {
-		p.io = stdio.Reopen(r.Stdio, t.stdioOf(exec), t.service.link, held, r.Logger, r.Began)
+	if held != nil && (r.Pid != 0 || exec == "") {
+		p.io = t.reopenStdio(r, exec, held)
 	}
 	if r.Exit != nil {
 		p.exit = r.Exit.exit()
@@ -113,23 +136,26 @@ func (t *task) stateNow(r *record) (lifecycle.State, error) {
 
 func (t *task) takeOverExec(id string, r *execRecord, held map[string]*os.File) {
 	e := &exec{task: t, id: id, spec: r.Spec, state: lifecycle.NewExec(), pidfd: -1}
-	e.process = t.takeOverProcess(&r.processRecord, id, held)
 	t.execs[id] = e
+	if r.Exit == nil && r.Pid != 0 && r.Starting && !hasExecuted(r) {
+		e.process = t.takeOverProcess(&r.processRecord, id, nil)
+		e.known = make(chan struct{})
+		t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go e.decide(x, &r.processRecord) })
+		return
+	}
+	e.process = t.takeOverProcess(&r.processRecord, id, held)
 	switch {
 	case r.Exit != nil && r.Pid == 0:
 		e.state = lifecycle.NewExec().Failed(e.exit)
 	case r.Exit != nil:
 		e.state = lifecycle.NewExec().Started().Exited(e.exit)
 	case r.Pid == 0:
-	case r.Starting && !hasExecuted(r):
-		e.known = make(chan struct{})
-		t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go e.decide(x) })
 	default:
 		e.active()
 		if fd, _, err := libsock.OpenProcess(r.Pid, r.Start); err == nil {
 			e.pidfd = fd
 		}
-		t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go e.hasEndedWith(x) })
+		t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go flushed(e.io, func() { e.hasEndedWith(x) }) })
 	}
 }
 
@@ -144,21 +170,21 @@ func (e *exec) active() {
 
 // decide says of a process that has ended, and whose worker was killed while it started it, whether it has executed: one that
 // has not sees that its worker is gone and ends with failedExec. Then Start will come again.
-func (e *exec) decide(x link.Exit) {
+func (e *exec) decide(x link.Exit, r *processRecord) {
 	t := e.task
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(e.known)
 	if x.Status.Exited() && x.Status.ExitStatus() == failedExec {
-		if e.io != nil {
-			e.io.Close()
-		}
-		e.pid, e.start, e.io, e.starting = 0, 0, nil, false
+		e.pid, e.start, e.starting = 0, 0, false
 		if t.saveAnyway() {
 			_ = t.service.link.Ack(x)
 		}
 		return
 	}
+	t.service.mu.Lock()
+	e.io = t.reopenStdio(r, e.id, t.service.left)
+	t.service.mu.Unlock()
 	e.active()
 	e.publishStart()
 	e.end(x)
@@ -238,14 +264,15 @@ func (s *Service) deletedBefore(r *v2.DeleteRequest) *v2.DeleteResponse {
 		return nil
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	t, d := s.tasks[r.ID], s.deleted[r.ID]
+	s.mu.Unlock()
 	if r.ExecID == "" {
-		if d := s.deleted[r.ID]; d != nil && d.Init.Exit != nil {
+		if d != nil && d.Init.Exit != nil {
 			return deleteResponse(d.Init.Pid, d.Init.Exit.exit())
 		}
 		return nil
 	}
-	if t := s.tasks[r.ID]; t != nil {
+	if t != nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for _, f := range t.finished {

@@ -55,8 +55,9 @@ type Service struct {
 	mu       sync.Mutex
 	tasks    map[string]*task
 	creating map[string]bool
-	deleted  map[string]*record // by earlier workers; their Deletes may come again
-	buried   []tombstone        // by this one
+	deleted  map[string]*record  // by earlier workers; their Deletes may come again
+	buried   []tombstone         // by this one
+	left     map[string]*os.File // what earlier workers had held for processes that they didn't finish to make
 }
 
 var _ v2.TTRPCTaskService = (*Service)(nil)
@@ -87,6 +88,7 @@ func New(c Config) (*Service, error) {
 	}
 	go s.exits.run()
 	go s.bury()
+	time.AfterFunc(replayTime, s.dropLeft)
 	return s, nil
 }
 

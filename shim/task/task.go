@@ -108,8 +108,24 @@ func exitOf(e link.Exit) lifecycle.Exit {
 	return lifecycle.Exit{Status: status, At: link.WallTime(e.At)}
 }
 
+// flushed calls f when all that a process wrote that has ended is read: now, as a rule. It doesn't wait for that.
+func flushed(io *stdio.IO, f func()) {
+	if io == nil || io.Flushed() {
+		f()
+		return
+	}
+	go func() {
+		io.Flush()
+		f()
+	}()
+}
+
 // initEnded is called with the end of init.
 func (t *task) initEnded(e link.Exit) {
+	flushed(t.init.io, func() { t.endedInit(e) })
+}
+
+func (t *task) endedInit(e link.Exit) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.init.busy {

@@ -36,7 +36,11 @@ const (
 	Close // a connection ended
 	Sync  // the keeper sends it back; Conn tells which it is
 
-	lastKind = Sync
+	// From worker to keeper.
+
+	HoldFIFO // open the FIFO of HoldFIFOPayload and keep it; Sync comes back with the same Conn and, if that failed, an errno
+
+	lastKind = HoldFIFO
 )
 
 // HeaderSize is the length of a message's header: 4 bytes the payload's length, 1 its kind, 3 of zero, 8 the connection.
@@ -119,6 +123,21 @@ func (d *Decoder) Close() {
 		_ = unix.Close(fd)
 	}
 	d.fds, d.buf = nil, nil
+}
+
+// AppendHoldFIFO encodes what a HoldFIFO asks for.
+func AppendHoldFIFO(b []byte, name, path string) []byte {
+	return append(append(append(b, name...), 0), path...)
+}
+
+// DecodeHoldFIFO decodes what a HoldFIFO asks for.
+func DecodeHoldFIFO(b []byte) (name, path string, err error) {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i]), string(b[i+1:]), nil
+		}
+	}
+	return "", "", errors.New("FIFO without a path")
 }
 
 // Exit is the end of a child.
