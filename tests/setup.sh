@@ -105,18 +105,32 @@ fetch_go() {
 	hash -r
 }
 
+# build_containerd builds a recent containerd and its ctr, for the tests of the shim. Debian's is years older.
+build_containerd() {
+	version=v2.4.2
+	dir=$PWD/.cache/containerd
+	[ "$(cat "$dir/version" 2>/dev/null)" != $version ] || return 0
+	echo "setup: building containerd $version from the Go proxy"
+	rm -rf "$dir"
+	CGO_ENABLED=0 GOBIN=$dir go install github.com/containerd/containerd/v2/cmd/containerd@$version \
+		github.com/containerd/containerd/v2/cmd/ctr@$version || die "could not build containerd"
+	echo $version >"$dir/version"
+}
+
 case ${1-} in
 demo | test) ;;
 *) die "usage: setup.sh demo|test" ;;
 esac
+what=$1
 # shellcheck disable=SC2046 # one word a package
-set -- $(packages "$1")
+set -- $(packages "$what")
 [ $# -eq 0 ] || install "$@"
 
 want=$(sed -n 's/^go \([0-9.]*\)$/\1/p' go.mod)
 PATH=$PWD/.cache/go/bin:$PATH
 export PATH GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
-go_is_new_enough && exit
-command -v go >/dev/null || install golang-go
+go_is_new_enough || command -v go >/dev/null || install golang-go
 go_is_new_enough || fetch_go
 go_is_new_enough || die "Go $want or newer is needed, $(command -v go) is ${found:-missing}: get it from https://go.dev/dl/"
+
+[ "$what" = demo ] || build_containerd

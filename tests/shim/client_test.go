@@ -68,7 +68,7 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) startWorker() {
 	f.Helper()
 	f.worker = exec.Command("/proc/self/exe")
-	f.worker.Env = append(os.Environ(), workerVar+"="+f.dir, "GOGC=off", "SOCK_TEST_MARK="+f.Mark)
+	f.worker.Env = append(os.Environ(), workerVar+"="+f.dir, "SOCK_TEST_MARK="+f.Mark)
 	f.worker.Stderr = os.Stderr
 	Must(f.T, f.worker.Start())
 	var conn net.Conn

@@ -1,0 +1,100 @@
+package shim
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v2 "github.com/containerd/containerd/api/runtime/task/v2"
+	"golang.org/x/sys/unix"
+
+	. "github.com/sock-runtime/sock/tests/sandbox"
+)
+
+var rounds = flag.Int("measure", 0, "measure so many task lives at each concurrency")
+
+// TestMeasure says how long a task's life takes through ttrpc, without containerd: create, start, wait for the end, delete.
+func TestMeasure(t *testing.T) {
+	if *rounds == 0 {
+		t.Skip("only with -measure")
+	}
+	f := newFixture(t)
+	for _, concurrency := range []int{1, 4, 16} {
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		var whole []time.Duration
+		parts := map[string][]time.Duration{}
+		begin := time.Now()
+		for w := range concurrency {
+			id := fmt.Sprint("box", w)
+			r := f.request(id, Args("true"))
+			all.Go(func() {
+				for range *rounds / concurrency {
+					start := time.Now()
+					last := start
+					step := func(name string, err error) {
+						now := time.Now()
+						if err != nil {
+							t.Error(name, err)
+						}
+						mu.Lock()
+						parts[name] = append(parts[name], now.Sub(last))
+						mu.Unlock()
+						last = now
+					}
+					_, err := f.task.Create(ctx(), r)
+					step("create", err)
+					_, err = f.task.Start(ctx(), &v2.StartRequest{ID: id})
+					step("start", err)
+					_, err = f.task.Wait(ctx(), &v2.WaitRequest{ID: id})
+					step("wait", err)
+					_, err = f.task.Delete(ctx(), &v2.DeleteRequest{ID: id})
+					step("delete", err)
+					mu.Lock()
+					whole = append(whole, time.Since(start))
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		took := time.Since(begin)
+		line := fmt.Sprintf("concurrency %2d: life %s, %.0f a second;", concurrency, quantiles(whole), float64(len(whole))/took.Seconds())
+		for _, name := range []string{"create", "start", "wait", "delete"} {
+			line += fmt.Sprintf(" %s %s", name, quantiles(parts[name]))
+		}
+		t.Log(line)
+	}
+	f.memory("idle")
+	const containers = 100
+	for i := range containers {
+		f.started(f.request(fmt.Sprint("many", i)))
+	}
+	f.memory(fmt.Sprintf("%d containers", containers))
+	for i := range containers {
+		_, err := f.task.Kill(ctx(), &v2.KillRequest{ID: fmt.Sprint("many", i), Signal: uint32(unix.SIGKILL)})
+		Must(t, err)
+		f.waited(fmt.Sprint("many", i), "")
+		f.removed(fmt.Sprint("many", i))
+	}
+}
+
+// quantiles are median and 95th percentile in milliseconds.
+func quantiles(list []time.Duration) string {
+	slices.Sort(list)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return fmt.Sprintf("%.2f (%.2f)", ms(list[len(list)/2]), ms(list[len(list)*95/100]))
+}
+
+func (f *fixture) memory(when string) {
+	f.Helper()
+	text := ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", f.worker.Process.Pid))
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) == 3 && (fields[0] == "Rss:" || fields[0] == "Pss:" || fields[0] == "Private_Dirty:") {
+			f.Logf("%s: %s %s KiB", when, fields[0], fields[1])
+		}
+	}
+}
