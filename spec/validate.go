@@ -89,11 +89,15 @@ func Warnings(s *specs.Spec) []string {
 			}
 		}
 	}
-	for i, name := range caps.Ambient {
+	var refused []string
+	for _, name := range caps.Ambient {
 		if n, ok := CapabilityNumber(name); ok && !(hasCapability(caps.Permitted, n) && hasCapability(caps.Inheritable, n)) {
-			warnings = append(warnings, fmt.Sprintf("%s: can't raise ambient capability %s: it is not both permitted and inheritable",
-				element("process.capabilities.ambient", i), name))
+			refused = append(refused, name)
 		}
+	}
+	if len(refused) > 0 { // runc has a line for each; Buildah asks for fourteen in every step of a build
+		warnings = append(warnings, fmt.Sprintf("process.capabilities.ambient: can't raise ambient capability %s: not both permitted and inheritable",
+			strings.Join(refused, ", ")))
 	}
 	return warnings
 }

@@ -440,7 +440,7 @@ func TestWarnings(t *testing.T) {
 	if got := Warnings(s); len(got) > 0 {
 		t.Errorf("valid configuration: %q", got)
 	}
-	s.Process.Capabilities.Ambient = []string{"cap_kill", "CAP_X"}
+	s.Process.Capabilities.Ambient = []string{"cap_kill", "CAP_X", "CAP_CHOWN"}
 	s.Mounts[1].Destination = "dev"
 	s.Process.CommandLine, s.Process.User.Username = "cmd", "somebody"
 	//lint:ignore SA1019 This is about its being deprecated.
@@ -453,7 +453,7 @@ func TestWarnings(t *testing.T) {
 		"process.commandLine: has no meaning on Linux",
 		"process.user.username: has no meaning on Linux",
 		`process.capabilities.ambient[1]: ignoring unknown capability "CAP_X"`,
-		"process.capabilities.ambient[0]: can't raise ambient capability cap_kill: it is not both permitted and inheritable",
+		"process.capabilities.ambient: can't raise ambient capability cap_kill, CAP_CHOWN: not both permitted and inheritable",
 	}
 	if got := Warnings(s); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
