@@ -45,7 +45,7 @@ func (b *builder) mounts() error {
 			b.remount(from, m, o)
 		case o.Bind:
 			err = b.bind(from, m, o)
-		case m.Type == "cgroup" || m.Type == "cgroup2" && b.facts.Cgroup.Unified:
+		case b.isCgroupMount(m):
 			err = b.cgroupMount(from, m, o)
 		case slices.Contains(namespacedTypes, m.Type), m.Type == "tmpfs" && b.inUserNamespace() && !o.TmpCopyUp, b.facts.NoMounts && !needsPage(o.Data):
 			err = b.namespaced(from, m, o)
@@ -98,11 +98,20 @@ func (b *builder) source(m specs.Mount) string {
 	return path.Join(b.opt.Bundle, m.Source)
 }
 
+// isCgroupMount says whether a mount shows the container its cgroup.
+func (b *builder) isCgroupMount(m specs.Mount) bool {
+	return m.Type == "cgroup" || m.Type == "cgroup2" && b.facts.Cgroup.Unified
+}
+
 // locksLate says whether mount i must stay writable until the end although it is read-only: a tmpfs, in which the mount
-// points and devices that follow are still to be made.
+// points and devices that follow are still to be made; also the empty one that stands for the cgroup of a container that
+// has none.
 func (b *builder) locksLate(i int) bool {
 	m := b.spec.Mounts[i]
-	if m.Type != "tmpfs" {
+	switch {
+	case b.isCgroupMount(m):
+		return b.facts.Cgroup.None && !(b.has(specs.CgroupNamespace) && b.facts.Cgroup.Unified)
+	case m.Type != "tmpfs":
 		return false
 	}
 	o, err := spec.ParseMountOptions(m.Type, m.Options)
@@ -508,12 +517,13 @@ func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) e
 // leaves nothing else in sight; otherwise nothing, and the hierarchy of the host's that a bind of /sys brings along is covered
 // (CVE-2023-25809).
 func (b *builder) noCgroupMount(from string, m specs.Mount, o spec.MountOptions, own bool) error {
-	o.Set, o.Clear = o.Set|unix.MOUNT_ATTR_RDONLY, o.Clear&^unix.MOUNT_ATTR_RDONLY
+	o.Clear &^= unix.MOUNT_ATTR_RDONLY
 	if own && b.facts.Cgroup.Unified {
-		m.Type = "cgroup2"
+		m.Type, o.Set = "cgroup2", o.Set|unix.MOUNT_ATTR_RDONLY
 		return b.namespaced(from, m, o)
 	}
-	m.Type, m.Source, o.Data, o.SuperFlags = "tmpfs", "tmpfs", []string{"mode=755"}, []string{"ro"}
+	// Read-only late: Podman's --systemd mounts on a hierarchy in it.
+	m.Type, m.Source, o.Data, o.SuperFlags = "tmpfs", "tmpfs", []string{"mode=755"}, nil
 	return b.namespaced(from, m, o)
 }
 
