@@ -34,6 +34,7 @@ var (
 type Runtime struct {
 	Root          string // absolute directory of all states
 	SystemdCgroup bool
+	NoCgroup      bool   // containers get no cgroup, and stay in ours
 	Rootless      bool   // cgroups may be denied to us
 	UserNS        bool   // we are in a user namespace, and not the host's root even if our uid is 0
 	Profile       string // plan.Standard or plan.Lean
@@ -121,6 +122,7 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	}
 	p.group, err = cgroup.New(cgroup.Config{
 		Path: linux.CgroupsPath, ID: o.ID, Systemd: r.SystemdCgroup, Annotations: config.Annotations, Rootless: r.Rootless,
+		Disabled: r.NoCgroup,
 	})
 	if err != nil {
 		return nil, err

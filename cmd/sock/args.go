@@ -117,9 +117,16 @@ func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	manager := ctx.String("cgroup-manager")
+	switch manager {
+	case "cgroupfs", "systemd", "disabled":
+	default:
+		return nil, fmt.Errorf("unknown cgroup manager %q", manager)
+	}
 	return &libsock.Runtime{
 		Root:          ctx.String("root"),
-		SystemdCgroup: ctx.Bool("systemd-cgroup"),
+		SystemdCgroup: ctx.Bool("systemd-cgroup") || manager == "systemd",
+		NoCgroup:      manager == "disabled",
 		Rootless:      rootless,
 		UserNS:        userNS,
 		Profile:       ctx.String("profile"),

@@ -91,9 +91,11 @@ func snippets(binary string) []snippet {
   BinaryName = %s
 `, version, table, table, path)
 	}
-	// A list replaces the default one, which is in front. Without it Podman shows errors as lines of a log.
+	// A list replaces the default one, which is in front. Without the first Podman shows errors as lines of a log, without the
+	// second it refuses --cgroups=disabled.
 	podman := fmt.Sprintf(`[engine]
 runtime_supports_json = ["crun", "runc", "kata", "runsc", "krun", "sock"]
+runtime_supports_nocgroup = ["crun", "krun", "sock"]
 
 [engine.runtimes]
 sock = [%s]

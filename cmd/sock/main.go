@@ -127,6 +127,11 @@ func globalFlags(root string) []cli.Flag {
 			DisableDefaultText: true,
 		},
 		&cli.StringFlag{
+			Name:  "cgroup-manager",
+			Value: "cgroupfs",
+			Usage: "`NAME` as crun has it: cgroupfs, systemd (as with --systemd-cgroup), or disabled: containers get no cgroup",
+		},
+		&cli.StringFlag{
 			Name:  "rootless",
 			Value: "auto",
 			Usage: "do without cgroups that may not be written: `BOOL` is true, false or auto",

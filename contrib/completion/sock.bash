@@ -4,8 +4,8 @@
 _sock_flags() {
 	case $1 in
 	"")
-		flags="--debug --log --log-format --root --systemd-cgroup --rootless --profile --help -h --version -v"
-		valued="--log --log-format --root --rootless --profile"
+		flags="--debug --log --log-format --root --systemd-cgroup --cgroup-manager --rootless --profile --help -h --version -v"
+		valued="--log --log-format --root --cgroup-manager --rootless --profile"
 		;;
 	checkpoint)
 		flags="--help -h"
@@ -130,6 +130,7 @@ _sock() {
 	:--log) _sock_files -f && return ;;
 	:--log-format) _sock_words "text json" && return ;;
 	:--root) _sock_files -d && return ;;
+	:--cgroup-manager) return ;;
 	:--rootless) _sock_words "auto true false" && return ;;
 	:--profile) _sock_words "standard lean" && return ;;
 	create:--bundle|create:-b) _sock_files -d && return ;;

@@ -6,7 +6,7 @@ function __sock_words
 	set -l i 2
 	while test $i -le (count $words)
 		switch $words[$i]
-			case --log --log-format --root --rootless --profile
+			case --log --log-format --root --cgroup-manager --rootless --profile
 				set i (math $i + 2)
 			case '-*'
 				set i (math $i + 1)
@@ -42,6 +42,7 @@ complete -c sock -n __sock_verb -l log -r -F -d 'append log messages to FILE ins
 complete -c sock -n __sock_verb -l log-format -x -a 'text json' -d 'FORMAT of log messages: text or json'
 complete -c sock -n __sock_verb -l root -x -a '(__fish_complete_directories)' -d 'DIR for the state of containers; it should be on a tmpfs'
 complete -c sock -n __sock_verb -l systemd-cgroup -d 'make cgroups through systemd; cgroupsPath then has the form "slice:prefix:name"'
+complete -c sock -n __sock_verb -l cgroup-manager -x -d 'NAME as crun has it: cgroupfs, systemd (as with --systemd-cgroup), or disabled: containers get no cgroup'
 complete -c sock -n __sock_verb -l rootless -x -a 'auto true false' -d 'do without cgroups that may not be written: BOOL is true, false or auto'
 complete -c sock -n __sock_verb -l profile -x -a 'standard lean' -d 'NAME of the set of fast paths: standard has those that can\'t be told apart from runc, lean also those that trade isolation for speed'
 complete -c sock -n __sock_verb -l help -s h -d 'show help'

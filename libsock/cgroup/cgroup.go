@@ -42,6 +42,9 @@ type Config struct {
 	// Rootless accepts that, without a Path, cgroups may be denied to us: the
 	// container then has none in that hierarchy.
 	Rootless bool
+	// Disabled is for a container that is to stay in our own cgroup: it has
+	// none, in no hierarchy, and no device rules. Limits are refused.
+	Disabled bool
 }
 
 // Group is a container's cgroup.
@@ -72,6 +75,9 @@ type Saved struct {
 // New resolves where the cgroup of cfg is to be. It makes nothing.
 func New(cfg Config) (*Group, error) {
 	mode := HostMode()
+	if cfg.Disabled {
+		return &Group{mode: mode, rootless: true}, nil
+	}
 	hierarchies, err := hierarchiesOf(mode)
 	if err == errNoHierarchy && cfg.Rootless && cfg.Path == "" {
 		err = nil
@@ -137,12 +143,12 @@ var errNone noneError
 type noneError struct{}
 
 func (noneError) Error() string {
-	return "the container has no cgroup, since its maker may make none"
+	return "the container has no cgroup"
 }
 
 func (noneError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// None tells that the group has no directory in any hierarchy: none was granted.
+// None tells that the group has no directory in any hierarchy: none was granted, or wanted.
 func (g *Group) None() bool { return len(g.dirs) == 0 }
 
 // Open finds a Group again from what Saved returned.

@@ -386,3 +386,27 @@ func TestLimitsWithoutController(t *testing.T) {
 		})
 	}
 }
+
+// TestNoCgroup has a container stay in its maker's cgroup, as Podman's --cgroups=disabled wants.
+func TestNoCgroup(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	without := func(args ...string) []string { return append([]string{"--cgroup-manager", "disabled"}, args...) }
+	id := s.NewID()
+	s.OK(without("create", "--bundle", s.Bundle(BindAt("/sys/fs/cgroup/below", s.HostDir())).Dir, id)...)
+	s.OK("start", id) // it remembers
+	c := &Container{Sandbox: s, ID: id}
+	Equal(t, "cgroup", c.Proc("cgroup"), ReadFile("/proc/self/cgroup"))
+	Equal(t, "what it sees of it", c.Inside("ls /sys/fs/cgroup; cat /sys/fs/cgroup/below/file; mkdir /sys/fs/cgroup/x 2>/dev/null || echo refused"), "below\nhost\nrefused")
+	Equal(t, "ps", fmt.Sprint(Decode[[]int](t, s.OK("ps", "--format", "json", id))), fmt.Sprint([]int{c.Pid()}))
+	s.Fails(Said("no cgroup"), "pause", id)
+	s.Fails(Said("linux.resources.memory.limit: the container has no cgroup"), "update", "--memory", "64M", id)
+	s.OK("kill", "--all", id, "KILL")
+	c.WantStatus("stopped")
+	s.OK("delete", id)
+
+	s.Fails(Said("linux.resources.pids.limit: the container has no cgroup"), without("run", "--bundle", s.Bundle(resources(func(r *specs.LinuxResources) {
+		r.Pids = &specs.LinuxPids{Limit: Ptr(int64(10))}
+	})).Dir, "limited")...)
+	s.Fails(Said(`unknown cgroup manager "none"`), "--cgroup-manager", "none", "run", "--bundle", s.Bundle().Dir, "unknown")
+}
