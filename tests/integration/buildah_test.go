@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -8,25 +10,31 @@ import (
 	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
-// TestBuildah has Debian's Buildah run commands in a working container, and build a Containerfile.
+// newBuildah is Debian's Buildah with the runtime under test, and a command that makes a working container with flags.
+func newBuildah(room *Room, dir, runtime string, prefix ...string) (b Engine, from func(flags ...string) string) {
+	args := append(prefix, "BUILDAH_RUNTIME="+runtime, "BUILDAH_ISOLATION=oci",
+		"buildah", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs")
+	b = Engine{Sandbox: room.Sandbox, Room: room, Args: args}
+	image := room.ImageTar()
+	Must(room.T, os.Chmod(image, 0o644))
+	room.Cleanup(func() {
+		b.Try("rm", "--all")
+		removeParents(b, "buildah-")
+	})
+	return b, func(flags ...string) string {
+		box := b.OK(append(append([]string{"from"}, flags...), "scratch")...)
+		b.OK("add", box, image, "/")
+		return box
+	}
+}
+
+// TestBuildah has Buildah run commands in a working container, and build a Containerfile.
 func TestBuildah(t *testing.T) {
 	t.Parallel()
 	room := engineRoom(t, "buildah")
 	s := room.Sandbox
-	b := Engine{Sandbox: s, Room: room, Args: []string{
-		"buildah", "--root", filepath.Join(s.Dir, "root"), "--runroot", filepath.Join(s.Dir, "run"), "--storage-driver", "vfs",
-	}, Env: []string{"BUILDAH_RUNTIME=" + Binary, "BUILDAH_ISOLATION=oci"}}
-	t.Cleanup(func() {
-		b.Try("rm", "--all")
-		removeParents(b, "buildah-")
-	})
-	image := s.ImageTar()
-	from := func(flags string) string {
-		box := b.OK(append(append([]string{"from", "--cgroup-parent", "/" + s.Mark}, strings.Fields(flags)...), "scratch")...)
-		b.OK("add", box, image, "/")
-		return box
-	}
-	box := from("--memory 64m")
+	b, from := newBuildah(room, s.Dir, Binary, "env")
+	box := from("--cgroup-parent", "/"+s.Mark, "--memory", "64m")
 
 	t.Run("run", func(t *testing.T) {
 		b := b.In(t)
@@ -77,7 +85,7 @@ func TestBuildah(t *testing.T) {
 
 	t.Run("user namespace", func(t *testing.T) {
 		b := b.In(t)
-		box := from("--userns-uid-map 0:100000:5000 --userns-gid-map 0:100000:5000")
+		box := from("--cgroup-parent", "/"+s.Mark, "--userns-uid-map", "0:100000:5000", "--userns-gid-map", "0:100000:5000")
 		out := b.OK("run", "--network", "none", box, "sh", "-c", "cat /proc/self/uid_map; id -u; stat -c %u /bin/sh; touch /x && echo made")
 		Equal(t, "output", strings.Join(strings.Fields(out), " "), "0 100000 5000 0 0 made")
 	})
@@ -116,4 +124,25 @@ RUN --mount=type=cache,target=/cache,uid=1000 echo cached > /cache/x && cat /cac
 		built := b.OK("from", "--cgroup-parent", "/"+s.Mark, "built")
 		Equal(t, "file of the image", b.OK("run", "--network", "none", built, "cat", "/built"), "built")
 	})
+}
+
+// TestBuildahRootless has that of an ordinary user.
+func TestBuildahRootless(t *testing.T) {
+	t.Parallel()
+	room := engineRoom(t, "buildah", "newuidmap")
+	home, runtime, prefix := ordinaryUser(room)
+	b, from := newBuildah(room, home, runtime, prefix...)
+	box := from()
+	r := b.Try("run", "--network", "none", box, "sh", "-c", "id -u; cat /proc/self/uid_map; echo kept > /kept; exit 4")
+	want := fmt.Sprintf("0 0 %d 1 1 %d 65536", userID, userSubIDs)
+	if got := strings.Join(strings.Fields(r.Stdout), " "); r.Code != 4 || got != want {
+		t.Errorf("want %q, 4: %v", want, r)
+	}
+	b.Prints("kept 5", "run", "--network", "none", "--user", "5", box, "sh", "-c", "echo $(cat /kept) $(id -u)")
+	context := filepath.Join(home, "context")
+	WriteFile(t, filepath.Join(context, "Containerfile"), "FROM scratch\nADD image.tar /\nRUN echo built > /built\nUSER 5\nRUN id -u\n", 0o644)
+	Must(t, os.Rename(filepath.Join(room.Dir, "image.tar"), filepath.Join(context, "image.tar")))
+	if r := b.Try("build", "--network", "none", "--tag", "built", context); r.Code != 0 || !strings.Contains(r.Stdout, "\n5\n") {
+		t.Errorf("build: %v", r)
+	}
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,11 +19,36 @@ func engineRoom(t *testing.T, programs ...string) *Room {
 	if testing.Short() {
 		t.Skip("engines take their time")
 	}
-	for _, name := range append(programs, "nsenter", "unshare", "ip", "tar") {
+	for _, name := range append(programs, "nsenter", "unshare", "setpriv", "ip", "tar") {
 		_, err := exec.LookPath(name)
 		Installable(t, err == nil, name+" is missing: run tests/setup.sh test")
 	}
 	return NewSandbox(t).NewRoom()
+}
+
+// The ordinary user of a room, and the first of the 65,536 ids that are given to it.
+const userID, userSubIDs = 99999, 500000
+
+// ordinaryUser makes a user with a home, and a copy of the runtime under test in it. The prefix makes a command the user's.
+func ordinaryUser(room *Room) (home, runtime string, prefix []string) {
+	room.Helper()
+	Must(room.T, os.Chmod(room.Dir, 0o711))
+	room.AddUser("ordinary", userID, userSubIDs)
+	home = filepath.Join(room.Dir, "home")
+	runtime = filepath.Join(home, "sock")
+	program, err := os.ReadFile(Binary)
+	Must(room.T, err)
+	WriteFile(room.T, runtime, string(program), 0o755)
+	session := filepath.Join(home, "session")
+	for _, dir := range []string{home, session} {
+		Must(room.T, os.MkdirAll(dir, 0o700))
+		Must(room.T, os.Chown(dir, userID, userID))
+	}
+	id := fmt.Sprint(userID)
+	return home, runtime, []string{
+		"setpriv", "--reuid", id, "--regid", id, "--init-groups", "--reset-env",
+		"env", "SOCK_TEST_MARK=" + room.Mark, "HOME=" + home, "XDG_RUNTIME_DIR=" + session,
+	}
 }
 
 // removeParents removes the cgroups that an engine makes above and beside those of containers, and leaves. Those of
@@ -46,12 +72,20 @@ func removeParents(e Engine, prefix string) {
 	}
 }
 
+// ownCapabilities are those that we have; allCapabilities are those that the kernel knows.
+func ownCapabilities() string { return StatusField(ReadFile("/proc/self/status"), "CapEff") }
+
+func allCapabilities() string {
+	return fmt.Sprintf("%016x", uint64(1)<<(Atoi(ReadFile("/proc/sys/kernel/cap_last_cap"))+1)-1)
+}
+
 // client is an engine with a command line in the manner of Docker's, and an image "box" of busybox. Its methods test are
 // scenarios: what an engine's user does, whatever the engine and the way in which it calls the runtime.
 type client struct {
 	Engine
+	parent       []string // flags that say where cgroups are made
 	rm           []string // the command that removes a container, whatever it does
-	privileged   bool     // --privileged can work: Docker asks for all capabilities, also for those that we haven't
+	privileged   string   // the capabilities of --privileged, "" where it can't work
 	execNotFound int      // exit status of exec where there is no such program
 }
 
@@ -74,7 +108,7 @@ func (c client) play(scenarios []scenario) {
 
 // line is a command that makes a container with these flags, separated by blanks, and without a network if they name none.
 func (c client) line(verb, flags string, args ...string) []string {
-	list := append(strings.Fields(verb), "--cgroup-parent", "/"+c.Mark)
+	list := append(strings.Fields(verb), c.parent...)
 	if !strings.Contains(flags, "--network") {
 		list = append(list, "--network", "none")
 	}
@@ -212,8 +246,8 @@ func (c client) testIsolation() {
 		}
 	}
 	Equal(c.T, "masked", c.script("", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware'"), "3")
-	if c.privileged {
-		Equal(c.T, "privileged", status("--privileged", "CapEff"), StatusField(ReadFile("/proc/self/status"), "CapEff"))
+	if c.privileged != "" {
+		Equal(c.T, "privileged", status("--privileged", "CapEff"), c.privileged)
 		Equal(c.T, "not masked", c.script("--privileged", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware' || true"), "0")
 	}
 }
@@ -264,8 +298,8 @@ func (c client) testExec() {
 	c.said(exec("--workdir /nosuch", "true"), c.execNotFound, `chdir to cwd ("/nosuch")`)
 	Equal(c.T, "the container's user and environment", exec("", "sh", "-c", "id -u; echo $A").Stdout, "1000\ncontainer\n")
 	Equal(c.T, "others", exec("--user 0 --workdir /usr --env A=exec", "sh", "-c", "id -u; echo $A; pwd").Stdout, "0\nexec\n/usr\n")
-	if c.privileged {
-		Equal(c.T, "privileged", StatusField(exec("--privileged --user 0", "cat", "/proc/self/status").Stdout, "CapEff"), StatusField(ReadFile("/proc/self/status"), "CapEff"))
+	if c.privileged != "" {
+		Equal(c.T, "privileged", StatusField(exec("--privileged --user 0", "cat", "/proc/self/status").Stdout, "CapEff"), c.privileged)
 	}
 	Equal(c.T, "seccomp", StatusField(exec("", "cat", "/proc/self/status").Stdout, "Seccomp"), "2")
 	cmd := c.Command("exec", "--interactive", "box", "cat")

@@ -7,40 +7,51 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
-// TestPodman has Debian's Podman with the runtime under test, and all else of its own.
-func TestPodman(t *testing.T) {
-	t.Parallel()
-	room := engineRoom(t, "podman", "conmon")
-	s := room.Sandbox
-	config := filepath.Join(s.Dir, "containers.conf")
-	WriteFile(t, config, fmt.Sprintf(`
+// newPodman is Debian's Podman with the runtime under test, and all else of its own in a directory.
+func newPodman(room *Room, dir, runtime string, parent ...string) client {
+	config := filepath.Join(dir, "containers.conf")
+	WriteFile(room.T, config, fmt.Sprintf(`
 [containers]
 default_ulimits = []
 [engine]
 lock_type = "file"
 runtime_supports_json = ["sock"]
+runtime_supports_nocgroup = ["sock"]
 [engine.runtimes]
 sock = [%q]
 [network]
 network_config_dir = %q
-`, Binary, filepath.Join(s.Dir, "cni")), 0o644)
-	c := client{
-		Engine: Engine{Sandbox: s, Room: room, Env: []string{"CONTAINERS_CONF=" + config}, Args: []string{
+`, runtime, filepath.Join(dir, "cni")), 0o644)
+	return client{
+		Engine: Engine{Sandbox: room.Sandbox, Room: room, Env: []string{"CONTAINERS_CONF=" + config}, Args: []string{
 			"podman", "--runtime", "sock",
-			"--root", filepath.Join(s.Dir, "root"), "--runroot", filepath.Join(s.Dir, "run"), "--tmpdir", filepath.Join(s.Dir, "tmp"),
+			"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
 			"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file",
 		}},
-		rm: []string{"rm", "--force", "--ignore", "--time", "0"}, privileged: true, execNotFound: 127,
+		parent: parent, rm: []string{"rm", "--force", "--ignore", "--time", "0"}, privileged: ownCapabilities(), execNotFound: 127,
 	}
-	c.OK("import", s.ImageTar(), "box")
-	t.Cleanup(func() {
-		c.Try("pod", "rm", "--force", "--all", "--time", "0")
-		c.Try("rm", "--force", "--all", "--time", "0")
-		removeParents(c.Engine, "libpod-")
-	})
+}
+
+// removeAll removes what the Podman has.
+func removeAll(c client) {
+	c.Helper()
+	c.Try("pod", "rm", "--force", "--all", "--time", "0")
+	c.Try("rm", "--force", "--all", "--time", "0")
+	c.Try("system", "migrate") // without root: ends the process that holds the user's namespaces
+	removeParents(c.Engine, "libpod-")
+}
+
+func TestPodman(t *testing.T) {
+	t.Parallel()
+	room := engineRoom(t, "podman", "conmon")
+	c := newPodman(room, room.Dir, Binary, "--cgroup-parent", "/"+room.Mark)
+	t.Cleanup(func() { removeAll(c) })
+	c.OK("import", c.ImageTar(), "box")
 	c.play([]scenario{
 		{"run", client.testRun},
 		{"process", client.testProcess},
@@ -58,6 +69,69 @@ network_config_dir = %q
 		{"health", podmanHealth},
 		{"pod", podmanPod},
 		{"hooks", podmanHooks},
+	})
+}
+
+// TestPodmanRootless has the Podman of an ordinary user, with ids of its own in /etc/subuid. On cgroup v1 its containers
+// have no cgroups.
+func TestPodmanRootless(t *testing.T) {
+	t.Parallel()
+	room := engineRoom(t, "podman", "conmon", "newuidmap")
+	home, runtime, prefix := ordinaryUser(room)
+	image := room.ImageTar()
+	Must(t, os.Chmod(image, 0o644))
+
+	c := newPodman(room, home, runtime)
+	c.Args = append(append(prefix, c.Env...), c.Args...)
+	c.privileged = allCapabilities() // in a user namespace of its own
+	t.Cleanup(func() { removeAll(c) })
+	c.OK("import", image, "box")
+	c.play([]scenario{
+		{"run", client.testRun},
+		{"process", client.testProcess},
+		{"exec", client.testExec},
+		{"terminal", client.testTerminal},
+		{"restart", client.testRestart},
+		{"health", podmanHealth},
+		{"life", func(c client) {
+			c.start("box", "", untilTerm)
+			c.waitFor("box", "ready")
+			c.OK("restart", "box")
+			c.waitFor("box", "ready\nterm\nready")
+			c.OK("stop", "box")
+			Equal(c.T, "exit status after stop", c.inspect("box", ".State.ExitCode"), "3")
+			c.OK("start", "box")
+			c.OK("kill", "box")
+			c.Prints("137", "wait", "box")
+			c.OK("start", "box")
+			c.remove("box")
+		}},
+		{"users", func(c client) {
+			mapping := func(flags string) string {
+				return strings.Join(strings.Fields(c.script(flags, "id -u; cat /proc/self/uid_map")), " ")
+			}
+			Equal(c.T, "mapping", mapping(""), fmt.Sprintf("0 0 %d 1 1 %d 65536", userID, userSubIDs))
+			Equal(c.T, "mapping of a part", mapping("--uidmap 0:1:500"), "0 0 1 500")
+			if own := mapping("--userns keep-id"); !strings.HasPrefix(own, fmt.Sprint(userID)+" ") {
+				c.Errorf("with the user's own id: %s", own)
+			}
+			Equal(c.T, "privileged", StatusField(c.script("--privileged", "cat /proc/self/status"), "CapEff"), c.privileged)
+			dir := filepath.Join(home, "volume")
+			Must(c.T, os.MkdirAll(dir, 0o755))
+			Must(c.T, os.Chown(dir, userID, userID))
+			c.script("--volume "+dir+":/v", "echo written > /v/file; chown 5 /v/file")
+			var st unix.Stat_t
+			Must(c.T, unix.Stat(filepath.Join(dir, "file"), &st))
+			Equal(c.T, "owner on the host", st.Uid, userSubIDs+4)
+		}},
+		{"namespaces", func(c client) {
+			for flag, kind := range map[string]string{"pid": "pid", "uts": "uts", "network": "net"} {
+				Equal(c.T, "--"+flag+" host", c.script("--"+flag+" host", "readlink /proc/self/ns/"+kind), NamespaceOf(c.T, c.Room.Pid(), kind))
+			}
+			Equal(c.T, "tmpfs for systemd", MountsOf(c.script("--systemd always", "cat /proc/self/mountinfo"))["/run/lock"].Kind, "tmpfs")
+			c.start("box", "", "sleep 1000")
+			Equal(c.T, "of another", c.script("--network container:box --pid container:box --ipc container:box --uts container:box", showNamespaces), c.OK("exec", "box", "sh", "-c", showNamespaces))
+		}},
 	})
 }
 
@@ -79,6 +153,9 @@ func podmanFlags(c client) {
 	systemd := MountsOf(c.script("--systemd always", "cat /proc/self/mountinfo"))
 	for _, name := range []string{"/run", "/run/lock", "/tmp", "/var/log/journal"} {
 		Equal(c.T, name+" for systemd", systemd[name].Kind, "tmpfs")
+	}
+	if own := c.OK("run", "--rm", "--network", "none", "--cgroups", "disabled", "box", "cat", "/proc/self/cgroup"); strings.Contains(own, "libpod") {
+		c.Errorf("cgroup without one: %s", own)
 	}
 	c.OK(c.line("create --name later", "", "box", "sh", "-c", "echo created; exit 4")...)
 	c.OK("init", "later")

@@ -76,6 +76,21 @@ func (r *Room) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// AddUser makes a user and a group with this id, to whom the 65,536 ids from subIDs on are given. They exist in the room.
+func (r *Room) AddUser(name string, id, subIDs int) {
+	r.Helper()
+	for file, line := range map[string]string{
+		"passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh", name, id, id, r.Dir), "group": fmt.Sprintf("%s:x:%d:", name, id),
+		"subuid": fmt.Sprintf("%s:%d:65536", name, subIDs), "subgid": fmt.Sprintf("%s:%d:65536", name, subIDs),
+	} {
+		changed := filepath.Join(r.Dir, file)
+		WriteFile(r.T, changed, ReadFile("/etc/"+file)+line+"\n", 0o644)
+		if result := r.Do(r.Command("mount", "--bind", changed, "/etc/"+file)); result.Code != 0 {
+			r.Fatal(result)
+		}
+	}
+}
+
 // Engine is the command line of a container engine.
 type Engine struct {
 	*Sandbox

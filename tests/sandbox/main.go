@@ -118,6 +118,10 @@ func inner(m *testing.M, prepare []func(dir string) error) int {
 	if err := os.Chmod(dir, 0o755); err != nil { // for ordinary users
 		return complain("%v", err)
 	}
+	// Engines, and what they call, are where a user's PATH may not look.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return complain("%v", err)
+	}
 	if Binary = os.Getenv("SOCK_BINARY"); Binary == "" {
 		if Binary, err = Program(dir, "sock", "../../cmd/sock"); err != nil {
 			return complain("%v", err)
