@@ -78,6 +78,9 @@ func (c *child) furnish(h *host.Host) error {
 		if err := c.adopt(); err != nil {
 			return err
 		}
+		if err := h.Do(c.plan.Late); err != nil {
+			return err
+		}
 	}
 	if c.plan.Maps != nil {
 		if err := host.SetMaps(c.pid, c.plan.Maps); err != nil {

@@ -370,3 +370,66 @@ func TestLimitsOnHost(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitsLikeRuncInKernel has runc's library and us set the same limits of two cgroups, and compares what the kernel made
+// of them.
+func TestLimitsLikeRuncInKernel(t *testing.T) {
+	all := maps.Clone(limits)
+	if HostMode() != Unified {
+		maps.Copy(all, limitsV1)
+		// The library remembers which of two files there was, from a test before this one.
+		delete(all, "io weight")
+		delete(all, "device")
+	}
+	for name, tc := range all {
+		t.Run(name, func(t *testing.T) {
+			ours := testGroup(t)
+			theirs := *ours
+			theirs.dirs = slices.Clone(ours.dirs)
+			for i, d := range theirs.dirs {
+				theirs.dirs[i].path = d.path + "-runc"
+			}
+			create(t, ours)
+			create(t, &theirs)
+			lib := tc.lib
+			lib.SkipDevices = true
+			config := &cgroups.Cgroup{Resources: &cgroups.Resources{}}
+			var manager cgroups.Manager
+			var err error
+			if ours.Unified() {
+				manager, err = fs2.NewManager(config, theirs.dirs[0].path)
+			} else {
+				paths := map[string]string{}
+				for _, d := range theirs.dirs {
+					for _, c := range d.Controllers {
+						paths[c] = d.path
+					}
+				}
+				manager, err = fs.NewManager(config, paths)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirErr := manager.Set(&lib)
+			err = ours.setLimits(&tc.spec, false)
+			if err != nil || theirErr != nil {
+				t.Logf("ours: %v; runc's: %v", err, theirErr)
+				if (err == nil) != (theirErr == nil) {
+					t.Errorf("ours: %v; runc's: %v", err, theirErr)
+				}
+				return
+			}
+			settings, err := ours.settings(&tc.spec, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range settings {
+				got, _ := readTrimmed(ours.dir(s.controller).path, s.file)
+				want, _ := readTrimmed(theirs.dir(s.controller).path, s.file)
+				if got != want || got == "" && !strings.HasPrefix(s.file, "rdma.") {
+					t.Errorf("%s: %q, runc's is %q", s.file, got, want)
+				}
+			}
+		})
+	}
+}

@@ -39,7 +39,7 @@ func (w *writer) setUnified(r *specs.LinuxResources, update bool) {
 const onlyLegacy = "not possible on cgroup v2"
 
 func (w *writer) setUnifiedMemory(m *specs.LinuxMemory, update bool) {
-	w.refuse(value(m.Swappiness) != 0 && value(m.Swappiness) != math.MaxUint64, "memory.swappiness", onlyLegacy)
+	w.refuse(m.Swappiness != nil && *m.Swappiness != math.MaxUint64, "memory.swappiness", onlyLegacy) // the greatest: -1, leave it
 	w.refuse(value(m.DisableOOMKiller), "memory.disableOOMKiller", onlyLegacy)
 	limit := setting{"memory.limit", "memory", "memory.max", orMax(number(m.Limit))}
 	swap := setting{"memory.swap", "memory", "memory.swap.max", ""}

@@ -258,6 +258,19 @@ func TestOOMPolicy(t *testing.T) {
 	}
 }
 
+func TestPropertyNumber(t *testing.T) {
+	for value, want := range map[string]uint64{"7\n": 7, "max": 1<<64 - 1, "-1": 1<<64 - 1, "48M": 48 << 20, "1k": 1 << 10, "3E": 3 << 60, "0": 0} {
+		if got, err := propertyNumber(value); got != want || err != nil {
+			t.Errorf("%q: %d, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{"", "K", "1KK", "16E", "99999999999999999999", "-2", "1.5", "x"} {
+		if got, err := propertyNumber(value); err == nil {
+			t.Errorf("%q: %d", value, got)
+		}
+	}
+}
+
 func TestRoundQuota(t *testing.T) {
 	for _, tc := range []struct {
 		quota     int64

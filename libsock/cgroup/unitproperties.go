@@ -190,17 +190,23 @@ var propertyNames = map[string]string{
 	"pids.max":    "TasksMax",
 }
 
-// propertyNumber reads a limit; for no limit, max or -1, systemd has the greatest number.
+// propertyNumber reads a limit as the kernel does, perhaps with a unit of 1024; for no limit, max or -1, systemd has the
+// greatest number.
 func propertyNumber(value string) (uint64, error) {
 	value = strings.TrimSpace(value)
 	if value == "max" || value == "-1" {
 		return math.MaxUint64, nil
 	}
-	n, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
+	digits := strings.TrimRight(value, "KkMmGgTtPpEe") // lib/cmdline.c, memparse
+	shift := 0
+	if unit := value[len(digits):]; len(unit) == 1 {
+		shift = 10 * (1 + strings.Index("KMGTPE", strings.ToUpper(unit)))
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || len(value) > len(digits)+1 || bits.LeadingZeros64(n) < shift {
 		return 0, fmt.Errorf("%q is not a number", value)
 	}
-	return n, nil
+	return n << shift, nil
 }
 
 // defaultPeriod is the kernel's period for CPU bandwidth, in microseconds (sched-bwc.rst).

@@ -94,7 +94,11 @@ func (h *Host) do(a plan.Action) error {
 		h.MadeCgroup = true
 		return nil
 	case plan.LimitCgroup:
-		return h.Group.Set(h.Resources)
+		return h.Group.Set(h.resources(a.Two))
+	case plan.LimitPids:
+		return h.Group.UpdateSet(&specs.LinuxResources{Pids: h.Resources.Pids})
+	case plan.DelegateCgroup:
+		return h.Group.Delegate(int(a.UID))
 	case plan.JoinCgroup:
 		return h.joinCgroup()
 	case plan.MakeResctrl:
@@ -105,7 +109,7 @@ func (h *Host) do(a plan.Action) error {
 		return h.Group.Reach()
 	case plan.StartUnit:
 		var err error
-		h.MadeCgroup, err = h.Group.StartUnit(h.Child, h.Resources)
+		h.MadeCgroup, err = h.Group.StartUnit(h.Child, h.resources(a.Two))
 		return err
 	case plan.MoveDevice:
 		return h.moveDevice(a)
@@ -114,6 +118,16 @@ func (h *Host) do(a plan.Action) error {
 	default:
 		return fmt.Errorf("unknown host step %T", a)
 	}
+}
+
+// resources are the limits to set, if need be with room for two processes.
+func (h *Host) resources(two bool) *specs.LinuxResources {
+	if !two {
+		return h.Resources
+	}
+	r := *h.Resources
+	r.Pids = &specs.LinuxPids{Limit: new(int64(2))}
+	return &r
 }
 
 func (h *Host) cloneTree(a plan.CloneTree) error {

@@ -73,7 +73,15 @@ type OpenProc struct{ Out string }
 type MakeCgroup struct{}
 
 // LimitCgroup sets its limits, those on devices too.
-type LimitCgroup struct{}
+type LimitCgroup struct {
+	Two bool // let it hold two processes, whatever the limit
+}
+
+// LimitPids sets the limit of processes.
+type LimitPids struct{}
+
+// DelegateCgroup gives the cgroup to a user of the host's: the container's process, which may then make cgroups below it.
+type DelegateCgroup struct{ UID uint32 }
 
 // JoinCgroup opens what the child needs to join: a `tasks` file for each v1 hierarchy, or the v2 directory.
 type JoinCgroup struct{}
@@ -88,7 +96,9 @@ type JoinResctrl struct{}
 type ReachSystemd struct{}
 
 // StartUnit has systemd make the container's cgroup, as a unit, and put the child into it; after the clone.
-type StartUnit struct{}
+type StartUnit struct {
+	Two bool // as in LimitCgroup
+}
 
 // MoveDevice moves a network device of the host's into the container's network namespace.
 type MoveDevice struct {
@@ -99,18 +109,20 @@ type MoveDevice struct {
 // MakeGate makes the FIFO on which the created container waits, and opens the state directory.
 type MakeGate struct{}
 
-func (CloneTree) action()     {}
-func (Reserve) action()       {}
-func (CheckDevice) action()   {}
-func (NewMount) action()      {}
-func (OpenNamespace) action() {}
-func (OpenProc) action()      {}
-func (MakeCgroup) action()    {}
-func (LimitCgroup) action()   {}
-func (JoinCgroup) action()    {}
-func (ReachSystemd) action()  {}
-func (StartUnit) action()     {}
-func (MoveDevice) action()    {}
-func (MakeGate) action()      {}
-func (MakeResctrl) action()   {}
-func (JoinResctrl) action()   {}
+func (CloneTree) action()      {}
+func (Reserve) action()        {}
+func (CheckDevice) action()    {}
+func (NewMount) action()       {}
+func (OpenNamespace) action()  {}
+func (OpenProc) action()       {}
+func (MakeCgroup) action()     {}
+func (LimitCgroup) action()    {}
+func (DelegateCgroup) action() {}
+func (LimitPids) action()      {}
+func (JoinCgroup) action()     {}
+func (ReachSystemd) action()   {}
+func (StartUnit) action()      {}
+func (MoveDevice) action()     {}
+func (MakeGate) action()       {}
+func (MakeResctrl) action()    {}
+func (JoinResctrl) action()    {}

@@ -117,8 +117,63 @@ func (b *builder) cgroup() {
 	}
 	b.step(Note{From: from, Does: fmt.Sprintf("make the cgroup, %d directories", len(dirs)), Hand: "mkdir " + strings.Join(dirs, " ")}, MakeCgroup{})
 	b.step(Note{From: "linux.resources", Does: "set the cgroup's limits", Hand: "echo ... > DIRECTORY/memory.limit_in_bytes ..."}, LimitCgroup{})
+	b.plan.Host = append(b.plan.Host, b.delegate()...)
 	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{From: from, Does: "remove the cgroup", Hand: "rmdir " + strings.Join(dirs, " ")}})
 	b.joinCgroup(from)
+}
+
+// limitPidsLate puts a limit of one process off until the child that clones init has ended.
+func (b *builder) limitPidsLate() {
+	r := b.spec.Linux.Resources
+	if r == nil || r.Pids == nil || r.Pids.Limit == nil || *r.Pids.Limit < 0 || *r.Pids.Limit > 1 {
+		return
+	}
+	for _, steps := range [][]Step{b.plan.Host, b.plan.After} {
+		for i, s := range steps {
+			switch s.Do.(type) {
+			case StartUnit:
+				steps[i].Do = StartUnit{Two: true}
+			case LimitCgroup:
+				steps[i].Do = LimitCgroup{Two: true}
+				b.plan.Late = append(b.plan.Late, Step{Note{
+					From: "linux.resources.pids.limit", Does: "let no second process be", Hand: "echo 1 > DIRECTORY/pids.max",
+				}, LimitPids{}})
+			}
+		}
+	}
+}
+
+// delegate gives the cgroup to the container's process by config-linux.md's rules, "Cgroup ownership": on v2, where the
+// container has a cgroup namespace of its own and its cgroups mounted writable.
+func (b *builder) delegate() []Step {
+	if !b.facts.Cgroup.Unified || !b.hasNew(specs.CgroupNamespace) {
+		return nil
+	}
+	at := slices.IndexFunc(b.spec.Mounts, func(m specs.Mount) bool {
+		return m.Source == "cgroup" && path.Clean(m.Destination) == "/sys/fs/cgroup" && !slices.Contains(m.Options, "ro")
+	})
+	owner, ok := b.spec.Process.User.UID, true
+	if b.inUserNamespace() {
+		owner, ok = mapped(b.spec.Linux.UIDMappings, owner)
+	}
+	if at < 0 || !ok || owner == 0 {
+		return nil
+	}
+	dir := b.facts.Cgroup.Mounts[0].Dir
+	return []Step{{Note{
+		From: fmt.Sprintf("mounts[%d]", at), Does: fmt.Sprintf("give the cgroup to uid %d", owner),
+		Hand: fmt.Sprintf("chown %d %[2]s; cd %[2]s; chown %[1]d $(cat /sys/kernel/cgroup/delegate)", owner, dir),
+	}, DelegateCgroup{UID: owner}}}
+}
+
+// mapped is the host's ID for one in a user namespace.
+func mapped(mappings []specs.LinuxIDMapping, id uint32) (uint32, bool) {
+	for _, m := range mappings {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + (id - m.ContainerID), true
+		}
+	}
+	return 0, false
 }
 
 // unit has systemd make the cgroup. It makes no unit without a process in it, so the child waits for that; only then does it
@@ -129,6 +184,7 @@ func (b *builder) unit(from string, dirs []string) {
 	b.plan.After = append(b.plan.After,
 		Step{Note{From: from, Does: "have systemd start " + c.Unit + " with the child in it", Hand: "systemd-run --scope --unit=" + c.Unit}, StartUnit{}},
 		Step{Note{From: "linux.resources", Does: "set the cgroup's limits", Hand: "echo ... > DIRECTORY/memory.limit_in_bytes ..."}, LimitCgroup{}})
+	b.plan.After = append(b.plan.After, b.delegate()...)
 	b.plan.Undo = append(b.plan.Undo, Undo{Note: Note{
 		From: from, Does: "have systemd stop " + c.Unit + ", remove the cgroup", Hand: "systemctl stop " + c.Unit + "; rmdir " + strings.Join(dirs, " "),
 	}})

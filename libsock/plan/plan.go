@@ -17,6 +17,7 @@ type Plan struct {
 	Host  []Step     // by the parent, in order, before the clone
 	Clone Clone      // the one clone
 	After []Step     // by the parent, in order, after the clone, while the child waits for it
+	Late  []Step     // by the parent, once the process is there that the child clones in its place
 	Maps  *Maps      // by the parent, behind them
 	Child []Line     // by the child, in order, up to execve
 	Undo  []Undo     // by whoever deletes the container, or at once when creating it fails

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -79,7 +80,7 @@ func (p *Plan) JSON(w io.Writer) error {
 	for _, s := range p.Host {
 		object.Host = append(object.Host, s.Note)
 	}
-	for _, s := range p.After {
+	for _, s := range slices.Concat(p.After, p.Late) {
 		object.After = append(object.After, s.Note)
 	}
 	if p.Maps != nil {
@@ -113,7 +114,7 @@ func (p *Plan) rows(row func(where string, n Note) error) error {
 	if err := row("clone", Note{Does: p.Clone.String(), Hand: p.Clone.hand()}); err != nil {
 		return err
 	}
-	for _, s := range p.After {
+	for _, s := range slices.Concat(p.After, p.Late) {
 		if err := row("host", s.Note); err != nil {
 			return err
 		}

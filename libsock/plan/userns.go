@@ -157,6 +157,7 @@ func (b *builder) mapIDs() {
 // user namespace, its ids are mapped.
 func (b *builder) cloneInit(flags uint64) {
 	b.plan.Clone.Again = true
+	b.limitPidsLate()
 	report := stub.Value(slotReport)
 	b.line(Note{From: "linux.namespaces", Does: "clone init into its namespaces, and end", Hand: Clone{Flags: flags}.hand()},
 		then(unless(exactly(sys(unix.SYS_CLONE3, stub.CloneArgs(flags), stub.Int(stub.CloneArgsSize)), 0), "", unix.EPIPE), "init"),

@@ -30,15 +30,14 @@ func NewFakeSandbox(t *testing.T) *Sandbox {
 
 func (s *Sandbox) useSystemd() {
 	s.Helper()
-	s.Systemd = true
-	if unix.Access("/run/systemd/private", unix.F_OK) == nil {
-		return
+	if unix.Access("/run/systemd/private", unix.F_OK) != nil {
+		Need(s.T, !Unified(), "the stand-in for systemd is for cgroup v1")
+		_, err := exec.LookPath("dbus-daemon")
+		Installable(s.T, err == nil, "dbus-daemon is missing: install dbus-daemon")
+		s.Fake, err = fakesystemd.Start(s.Dir)
+		Must(s.T, err)
 	}
-	Need(s.T, !Unified(), "the stand-in for systemd is for cgroup v1")
-	_, err := exec.LookPath("dbus-daemon")
-	Installable(s.T, err == nil, "dbus-daemon is missing: install dbus-daemon")
-	s.Fake, err = fakesystemd.Start(s.Dir)
-	Must(s.T, err)
+	s.Systemd = true
 }
 
 // endSystemd removes the slice.

@@ -29,7 +29,7 @@ type machine struct {
 }
 
 // unitPattern picks the tests that are about cgroups, and some that go through a container's whole life.
-const unitPattern = "Systemd|Limits|Update|Pause|Stats|OOM|Cgroup|Group|Unit|InOne|UserNamespaceLife|KilledLater"
+const unitPattern = "Systemd|EveryResource|PidsLimit|Update|Pause|OOM|Cgroup|Group|Unit|InOne|UserNamespaceLife|KilledLater"
 
 // machines differ in their security module (unless told otherwise, Debian's kernel has AppArmor), and in who manages cgroups.
 var machines = []machine{
@@ -37,7 +37,7 @@ var machines = []machine{
 	{name: "selinux", packages: []string{"tests/integration"}, pattern: "SELinux", kernel: "security=selinux selinux=1 enforcing=1"},
 	{name: "systemd", packages: []string{"tests/integration"}, pattern: unitPattern, systemd: true},
 	{
-		name: "hybrid", packages: []string{"libsock/cgroup", "tests/integration"}, pattern: unitPattern, systemd: true,
+		name: "hybrid", packages: []string{"libsock/cgroup", "tests/integration"}, pattern: "Systemd|EveryResource|Group|Unit|OOM", systemd: true,
 		kernel: "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0",
 	},
 }
