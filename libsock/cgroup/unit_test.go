@@ -24,10 +24,10 @@ import (
 func startFake(t *testing.T) *fakesystemd.Server {
 	t.Helper()
 	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		if os.Getenv("SOCK_TEST_STRICT") == "1" && HostMode() != Unified { // the virtual machine has none
+		if _, err := os.Stat("/run/systemd/private"); err != nil && os.Getenv("SOCK_TEST_STRICT") == "1" && HostMode() != Unified {
 			t.Fatal("dbus-daemon is missing: install dbus-daemon")
 		}
-		t.Skip("dbus-daemon is missing: install dbus-daemon")
+		t.Skip("dbus-daemon is missing: install dbus-daemon") // as in the virtual machines
 	}
 	s, err := fakesystemd.Start(t.TempDir())
 	if err != nil {

@@ -74,7 +74,7 @@ type MakeCgroup struct{}
 
 // LimitCgroup sets its limits, those on devices too.
 type LimitCgroup struct {
-	Two bool // let it hold two processes, whatever the limit
+	Two bool `json:",omitempty"` // let it hold two processes, whatever the limit
 }
 
 // LimitPids sets the limit of processes.
@@ -97,7 +97,7 @@ type ReachSystemd struct{}
 
 // StartUnit has systemd make the container's cgroup, as a unit, and put the child into it; after the clone.
 type StartUnit struct {
-	Two bool // as in LimitCgroup
+	Two bool `json:",omitempty"` // as in LimitCgroup
 }
 
 // MoveDevice moves a network device of the host's into the container's network namespace.

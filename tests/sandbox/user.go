@@ -35,6 +35,7 @@ var users atomic.Int64
 func NewRootless(t *testing.T) *Sandbox {
 	t.Helper()
 	s := NewSandbox(t)
+	s.Systemd = false // that would be the user's own
 	number := os.Getpid()%(1<<12)<<10 + int(users.Add(1))
 	s.User = &User{UID: firstUID + number, dir: s.Dir}
 	for _, dir := range []string{s.Root, s.User.RunDir()} {

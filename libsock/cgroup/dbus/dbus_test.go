@@ -194,7 +194,7 @@ func FuzzParseText(f *testing.F) {
 // texts are values in GVariant's text format.
 var texts = []string{
 	"1", "-1", "0x10", "1.0", "1e1", "true", "false", "'a'", `"a"`, `"\a\b\f\n\r\t\\\""`, `'\u00e4\U0001f603'`, "[1]", "[1, 2, 3]", "@ai []",
-	"[1, 5.0]", "[[1, 2], [3, 4.0]]", "[[], ['']]", "<1>", "[<1>, <2.0>]", "@a{ss} {}", "{'a': 1}", "[{}, {'a': 'b'}]", "{'a': <1>, 'b': <'c'>}",
+	"[1, 5.0]", "[[1, 2], [3, 4.0]]", "[[], ['']]", "<1>", "[<1>, <2.0>]", "@a{ss} {}", "{'a': 1}", "[{}, {'a': 'b'}]", "{'b': <'c'>}",
 	"b''", "b'abc'", "[[byte 0], b'']", "int16 5", "byte 0", "uint32 7", "uint64 18446744073709551615", "int64 -5", "double 5", "string 'x'",
 	"objectpath '/a/b'", "signature 'as'", "@t 5", "@as ['a']", "[uint64 1, 2]", "boolean true", " [ 'a' , 'b' ] ",
 }
