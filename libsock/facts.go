@@ -123,7 +123,9 @@ func (r *Runtime) initFacts(config *specs.Spec, o plan.Options, group *cgroup.Gr
 	}
 	destinations := make([]string, 0, len(config.Mounts)+1)
 	for _, m := range config.Mounts {
-		destinations = append(destinations, m.Destination)
+		if m.Type != "proc" && m.Type != "sysfs" { // these must be on an ordinary directory
+			destinations = append(destinations, m.Destination)
+		}
 	}
 	if o.Notify != "" {
 		destinations = append(destinations, plan.NotifyDir)

@@ -299,7 +299,7 @@ func (b *builder) openGate() {
 func (b *builder) keepOnly() []stub.Instr {
 	ops := []stub.Instr{closeRange(uint(3+b.opt.PreserveFDs), uint(b.high()-1))}
 	// None that a line has closed already: its number may be another's by now, the gate's for one.
-	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotStage} {
+	for _, slot := range []stub.Slot{slotRoot, slotDev, slotDevpts, slotStage, slotProc, slotSys} {
 		ops = append(ops, unless(closeFD(stub.Value(slot)), "", unix.EBADF))
 	}
 	if b.usesProc() {

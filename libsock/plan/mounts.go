@@ -147,10 +147,12 @@ func (b *builder) remount(from string, m specs.Mount, o spec.MountOptions) {
 func (b *builder) place(from string, destination string, file bool, mount stub.Arg, hand string, before ...stub.Instr) {
 	target := stub.Value(slotT)
 	ops := append(before, b.makeTarget(slotT, destination, file)...)
-	here := append(b.outsideProc(target, destination), moveMount(mount, target), closeFD(target), closeFD(mount))
+	here := append(b.outsideProc(target, destination), moveMount(mount, target), closeFD(target))
 	here[0] = at("have", here[0])
-	ops = append(ops, here...)
+	ops = append(append(ops, here...), b.anchor(destination, mount)...)
+	ops = append(ops, closeFD(mount))
 	if inRoot(destination) == "." { // the root has a new top
+		b.proc, b.sys = false, false
 		ops = append(ops, closeFD(root))
 		ops = append(ops, b.openRoot()...)
 	}
@@ -572,6 +574,40 @@ func (b *builder) cloneLate(name, dir string, attrs []Attr) (stub.Arg, []stub.In
 	return mount, fromStage
 }
 
+// anchor keeps what is mounted on /proc or /sys open.
+func (b *builder) anchor(destination string, mount stub.Arg) []stub.Instr {
+	slot := slotProc
+	switch inRoot(destination) {
+	case "proc":
+		b.proc = true
+	case "sys":
+		slot, b.sys = slotSys, true
+	default:
+		return nil
+	}
+	return []stub.Instr{into(slot, sys(unix.SYS_FCNTL, mount, stub.Int(unix.F_DUPFD_CLOEXEC), stub.Int(3)))}
+}
+
+// lookupAnchored is lookup, but what is in /proc or /sys it looks up in the very mount. By its name it could be elsewhere by
+// now: who shares the root filesystem can still rename the directory on which the mount is, and then the masks would not
+// be in /proc but in what took its place.
+func (b *builder) lookupAnchored(s stub.Slot, name string) stub.Instr {
+	name = inRoot(name)
+	in := lookup(s, name, 0)
+	below := func(dir string, slot stub.Slot) {
+		if rest, ok := strings.CutPrefix(name+"/", dir+"/"); ok {
+			in.Args[0], in.Args[1] = stub.Value(slot), stub.Text(inRoot(rest))
+		}
+	}
+	if b.proc {
+		below("proc", slotProc)
+	}
+	if b.sys {
+		below("sys", slotSys)
+	}
+	return in
+}
+
 // readonlyPaths covers linux.readonlyPaths with read-only copies of themselves; what does not exist needs none.
 func (b *builder) readonlyPaths() {
 	target, cover := stub.Value(slotT), stub.Value(slotM)
@@ -580,7 +616,7 @@ func (b *builder) readonlyPaths() {
 			From: fmt.Sprintf("linux.readonlyPaths[%d]", i), Does: "make " + name + " read-only",
 			Hand: fmt.Sprintf("mount --rbind %[1]s %[1]s && mount -o remount,bind,ro %[1]s", name),
 		},
-			unless(lookup(slotT, inRoot(name), 0), stub.End, unix.ENOENT),
+			unless(b.lookupAnchored(slotT, name), stub.End, unix.ENOENT),
 			into(slotM, sys(unix.SYS_OPEN_TREE, target, empty, stub.Int(cloneFlags|unix.AT_RECURSIVE))),
 			setAttr(cover, Attr{Set: unix.MOUNT_ATTR_RDONLY}),
 			moveMount(cover, target), closeFD(cover), closeFD(target))
@@ -621,7 +657,7 @@ func (b *builder) maskedPaths() {
 		}
 		masked[path.Clean(name)] = true
 		ops := []stub.Instr{
-			unless(lookup(slotT, inRoot(name), 0), stub.End, unix.ENOENT),
+			unless(b.lookupAnchored(slotT, name), stub.End, unix.ENOENT),
 			// Is it a directory? "." is looked up in one only.
 			unless(then(sys(unix.SYS_FACCESSAT, target, stub.Text("."), zero), "directory"), "", unix.ENOTDIR),
 			unless(then(clone(slotNull), "cover"), "", unix.EBADF),

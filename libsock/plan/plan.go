@@ -201,6 +201,8 @@ const (
 	slotNullTree = stub.Slot(16) // a mount of /dev/null that has no place yet
 	slotHolder   = stub.Slot(17) // the tmpfs that holds cgroup v1's hierarchies
 	slotStage    = stub.Slot(18) // the stage, see userns.go
+	slotProc     = stub.Slot(19) // what is mounted on /proc, see anchored
+	slotSys      = stub.Slot(20) // and on /sys
 	slotT        = stub.Slot(10) // a mount's target
 	slotM        = stub.Slot(11) // a mount
 	slotS        = stub.Slot(12) // a file system context, or any other passing descriptor
@@ -222,6 +224,8 @@ type builder struct {
 	early  []Line   // where the parent may not mount: the child's first mounts
 	joins  []Line   // namespaces by path, which the child joins among its first acts where the parent may not mount
 	devpts bool     // slotDevpts holds the container's devpts
+	proc   bool     // slotProc holds what is mounted on /proc
+	sys    bool     // slotSys holds what is mounted on /sys
 }
 
 func (b *builder) step(n Note, do Action) { b.plan.Host = append(b.plan.Host, Step{n, do}) }
