@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,20 +37,30 @@ func attack(verb string, args ...string) Change {
 func bundleOf(s *Sandbox, changes ...Change) Bundle {
 	s.Helper()
 	b := s.Bundle(changes...)
-	Must(s.T, os.Link(attacker, filepath.Join(b.Rootfs, "attacker")))
+	link(s, b)
 	return b
 }
 
+// link puts the attacker into a bundle.
+func link(s *Sandbox, b Bundle) {
+	s.Helper()
+	Must(s.T, os.Link(attacker, filepath.Join(b.Rootfs, "attacker")))
+}
+
 // allCapabilities gives the process what we have ourselves.
-func allCapabilities(c *specs.Spec) {
+func allCapabilities(c *specs.Spec) { allCapabilitiesBut()(c) }
+
+func allCapabilitiesBut(but ...string) Change {
 	bounding, _ := strconv.ParseUint(StatusField(ReadFile("/proc/self/status"), "CapBnd"), 16, 64)
 	var all []string
 	for number, name := range spec.Capabilities() {
-		if bounding&(1<<number) != 0 {
+		if bounding&(1<<number) != 0 && !slices.Contains(but, name) {
 			all = append(all, name)
 		}
 	}
-	c.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+	return func(c *specs.Spec) {
+		c.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+	}
 }
 
 // steps reads what the attacker printed: what came of each step.

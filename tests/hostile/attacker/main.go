@@ -8,12 +8,17 @@ import (
 )
 
 var verbs = map[string]func(args []string){
-	"overwrite":   overwrite,
-	"naive-cwd":   naiveCwd,
-	"naive-mask":  naiveMask,
-	"naive-mkdir": naiveMkdir,
-	"naive-bind":  naiveBind,
-	"swap":        swap,
+	"change-stdio": changeStdio,
+	"escape":       escape,
+	"inherit":      inherit,
+	"naive-bind":   naiveBind,
+	"naive-cwd":    naiveCwd,
+	"naive-mask":   naiveMask,
+	"naive-mkdir":  naiveMkdir,
+	"overwrite":    overwrite,
+	"pry":          pry,
+	"swap":         swap,
+	"unlock":       unlock,
 }
 
 func main() {
