@@ -17,7 +17,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 GOFUMPT     := .cache/tools/gofumpt-v0.12.0
 STATICCHECK := .cache/tools/staticcheck-v0.8.2
 GODIRS      := $(wildcard cmd libsock shim spec tests contrib)
-SCRIPTS     := .ci/run tests/setup.sh tests/demo/demo.sh tests/vm/kernel.sh tests/vm/systemd.sh tests/vm/init
+SCRIPTS     := .ci/run tests/setup.sh tests/fuzz.sh tests/demo/demo.sh tests/vm/kernel.sh tests/vm/systemd.sh tests/vm/init
 
 # Tests and the demo need root; test binaries alone run with it. Where a machine lacks something, a test is skipped; with
 # SOCK_TEST_STRICT=1, as in CI, it fails if what is lacking could have been installed.
@@ -95,10 +95,7 @@ bench: setup-demo bin/sock bin/sock-bench ## measure run, create+start+delete an
 	@$(SUDO) bin/sock-bench -sock bin/sock -rounds $(BENCH_ROUNDS) $(if $(BENCH_JSON),-json $(BENCH_JSON))
 
 fuzz: ## run the fuzz tests for FUZZTIME each, two at a time (FUZZ='.*' runs all of them)
-	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z]*' $(GODIRS) | sed 's|^\(.*\)/[^/]*:func |./\1 |' | sort -u | grep -E ' ($(FUZZ))$$' | \
-		xargs -r -P 2 -L 1 sh -c 'echo "fuzz: $$1 of $$0 for $(FUZZTIME)"; \
-			out=$$(go test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x -parallel 1 "$$0" 2>&1) || \
-			{ echo "$$out"; exit 255; }'
+	@tests/fuzz.sh $(FUZZTIME) '$(FUZZ)' $(GODIRS)
 
 setup: ## install what building and testing need: Debian packages, and Go if it is too old
 	@tests/setup.sh test
