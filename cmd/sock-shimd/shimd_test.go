@@ -61,6 +61,7 @@ func newHost(t *testing.T) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("shims run as root")
 	}
+	t.Parallel()
 	h := &host{T: t, address: filepath.Join(t.TempDir(), "containerd.sock")}
 	t.Cleanup(func() {
 		for _, pid := range h.processes("keeper") {
