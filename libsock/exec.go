@@ -54,6 +54,14 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 		return 0, err
 	}
 	defer pidfds.close()
+	var between *pipes
+	if !o.Detach && o.Stdio == nil {
+		if between, err = openPipes(o.Process, c.hostUID(o.Process.User.UID)); err != nil {
+			return 0, err
+		}
+		defer between.close()
+		o.Stdio = between.files()
+	}
 	child, terminal, err := c.startExec(o, pidfds)
 	if err != nil {
 		return 0, err
@@ -68,7 +76,7 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
-	return foreground(child, terminal, caught, nil)
+	return foreground(child, terminal, between, caught, nil)
 }
 
 // Process is one that StartProcess started.
@@ -293,12 +301,8 @@ func (c *Container) execHost(o ExecOptions, pidfd int, group *cgroup.Group) (*ho
 		return fail(err)
 	}
 	if !o.Process.Terminal {
-		uid := int64(o.Process.User.UID)
-		if join.Flags&unix.CLONE_NEWUSER != 0 {
-			uid = nobody
-		}
 		var null []int
-		facts.OwnStdio, null = o.Stdio.sort(uid)
+		facts.OwnStdio, null = o.Stdio.sort(c.hostUID(o.Process.User.UID))
 		if len(null) > 0 && join.Flags&unix.CLONE_NEWUSER == 0 {
 			if fd := openNull(root); fd >= 0 {
 				h.Keep("devnull", fd)

@@ -23,9 +23,14 @@ type RunOptions struct {
 // Run creates and starts a container in one go: the process doesn't stop at a gate. It waits for the end, deletes the
 // container and returns the exit status, unless detached.
 func (r *Runtime) Run(o RunOptions) (int, error) {
+	o.pipes = !o.Detach && o.Stdio == nil
 	p, err := r.prepare(o.CreateOptions, false)
 	if err != nil {
 		return 0, err
+	}
+	defer p.pipes.close()
+	if p.pipes != nil {
+		o.Stdio = p.pipes.files()
 	}
 	if err := p.protected(); err != nil {
 		return 0, err
@@ -67,7 +72,7 @@ func (r *Runtime) Run(o RunOptions) (int, error) {
 		}
 		return 0, nil
 	}
-	status, err := foreground(child, terminal, caught, p.notify)
+	status, err := foreground(child, terminal, p.pipes, caught, p.notify)
 	if !o.Keep {
 		if deleted := c.Delete(true); deleted != nil && deleted != ErrNotExist {
 			err = errors.Join(err, deleted)
@@ -216,13 +221,14 @@ func reapOrphans() {
 	}
 }
 
-// foreground stands in for the process: signals go on to it, its terminal to ours, its notifications to our service
+// foreground stands in for the process: signals go on to it, its terminal and pipes to ours, its notifications to our service
 // manager; it returns the exit status.
-func foreground(c *child, t *terminal, caught int, n *notifier) (int, error) {
+func foreground(c *child, t *terminal, s *pipes, caught int, n *notifier) (int, error) {
 	if t != nil {
 		defer t.close()
 		t.attach()
 	}
+	s.copy()
 	if err := relay(caught, c.pidfd, t, n); err != nil {
 		return 0, err
 	}
@@ -230,6 +236,7 @@ func foreground(c *child, t *terminal, caught int, n *notifier) (int, error) {
 	if t != nil {
 		t.drain()
 	}
+	s.finish()
 	reapOrphans()
 	return exitStatus(status), err
 }

@@ -57,6 +57,8 @@ type CreateOptions struct {
 	PreserveFDs   int    // descriptors from 3 on that the process inherits
 	ListenFDs     int    // how many of them it is told of as sockets that systemd passed, sd_listen_fds(3)
 	NotifySocket  string // where the service manager listens, sd_notify(3); "" if none does
+
+	pipes bool // stand between our stdio and the process where it would have to be given away
 }
 
 // prepared is a container whose config was read and whose plan is made; nothing has happened yet.
@@ -68,6 +70,7 @@ type prepared struct {
 	filter  *plan.Filter   // nil: none
 	resctrl *resctrl.Group // nil: none
 	pidfds  *pidfdSocket
+	pipes   *pipes // nil: none
 	notify  *notifier
 	beside  host.Host // carries out what the child pauses for
 	// beforeExec, if not nil, runs while a process without a gate waits to execute.
@@ -135,6 +138,14 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	if o.NotifySocket != "" {
 		p.opt.Notify = filepath.Join(r.Root, o.ID, notifyDir)
 		p.opt.Env = append(p.opt.Env, notifyVariable)
+	}
+	if o.pipes {
+		if p.pipes, err = openPipes(config.Process, hostUID(config, config.Process.User.UID)); err != nil {
+			return nil, err
+		}
+		if p.pipes != nil {
+			o.Stdio, p.opt.Stdio = p.pipes.files(), true
+		}
 	}
 	facts, err := r.initFacts(config, p.opt, p.group, o.Stdio)
 	if err != nil {

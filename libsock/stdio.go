@@ -63,9 +63,22 @@ func hostUID(config *specs.Spec, uid uint32) int64 {
 	if joinFlags(config)&unix.CLONE_NEWUSER == 0 {
 		return int64(uid)
 	}
-	for _, m := range config.Linux.UIDMappings {
-		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
-			return int64(m.HostID) + int64(uid-m.ContainerID)
+	return outside(config.Linux.UIDMappings, uid)
+}
+
+// hostUID is who a user of the container is on the host, as the kernel has it: config.json may not say.
+func (c *Container) hostUID(uid uint32) int64 {
+	if c.state.Namespaces&unix.CLONE_NEWUSER == 0 {
+		return int64(uid)
+	}
+	return outside(host.ReadMap(c.state.Pid, "uid_map"), uid)
+}
+
+// outside is the id to which a user namespace maps one of its own; nobody if it is not known to.
+func outside(mapping []specs.LinuxIDMapping, id uint32) int64 {
+	for _, m := range mapping {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return int64(m.HostID) + int64(id-m.ContainerID)
 		}
 	}
 	return nobody

@@ -70,6 +70,22 @@ func checkMap(pid int, file string, list []specs.LinuxIDMapping) error {
 	return nil
 }
 
+// ReadMap reads uid_map or gid_map of process pid's user namespace. It is empty where that can't be read.
+func ReadMap(pid int, file string) []specs.LinuxIDMapping {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		return nil
+	}
+	var list []specs.LinuxIDMapping
+	for line := range strings.Lines(string(text)) {
+		var m specs.LinuxIDMapping
+		if _, err := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); err == nil {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
 // mapLines are the lines of a mapping, in an order that the kernel may have changed, with single blanks.
 func mapLines(text string) []string {
 	var list []string
