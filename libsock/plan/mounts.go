@@ -418,11 +418,24 @@ func (b *builder) namespaced(from string, m specs.Mount, o spec.MountOptions) er
 	if m.Type == "proc" || m.Type == "sysfs" {
 		b.ordinaryDirectory(m)
 	}
-	if m.Type == "sysfs" && (b.inUserNamespace() || b.facts.UserNS) && !b.hasNew(specs.NetworkNamespace) {
-		b.plan.Child[len(b.plan.Child)-1].Says[unix.EPERM] = fmt.Sprintf(
-			"%s: mount %s: %s: a new sysfs takes a network namespace of the container's own; bind /sys instead", from, m.Destination, unix.EPERM)
-	}
+	b.sayWhose(from, m)
 	return nil
+}
+
+// sayWhose explains EPERM of a file system that only the owner of the namespace that it shows may mount.
+func (b *builder) sayWhose(from string, m specs.Mount) {
+	kind := map[string]specs.LinuxNamespaceType{
+		"proc": specs.PIDNamespace, "sysfs": specs.NetworkNamespace, "mqueue": specs.IPCNamespace,
+	}[m.Type]
+	if kind == "" || b.hasNew(kind) || !b.inUserNamespace() && !b.facts.UserNS {
+		return
+	}
+	line := &b.plan.Child[len(b.plan.Child)-1]
+	if line.Says == nil {
+		line.Says = map[unix.Errno]string{}
+	}
+	line.Says[unix.EPERM] = fmt.Sprintf("%s: mount %s: %s: a new %s takes a %s namespace that belongs to the container's user namespace; bind the host's instead",
+		from, m.Destination, unix.EPERM, m.Type, kind)
 }
 
 // checkOwners refuses ids that the user namespace doesn't map: the kernel would only say EINVAL.
@@ -469,7 +482,8 @@ func (b *builder) ordinaryDirectory(m specs.Mount) {
 // cgroupMount shows the container its own cgroup: with a cgroup namespace by mounting the hierarchies anew, without one
 // by binding its directories. On v1 they stand in a tmpfs, one directory each.
 func (b *builder) cgroupMount(from string, m specs.Mount, o spec.MountOptions) error {
-	own := b.has(specs.CgroupNamespace)
+	// A new user namespace has no rights over a cgroup namespace by path.
+	own := b.hasNew(specs.CgroupNamespace) || b.has(specs.CgroupNamespace) && !b.hasNew(specs.UserNamespace)
 	if b.facts.Cgroup.None {
 		return b.noCgroupMount(from, m, o, own)
 	}

@@ -482,7 +482,7 @@ func TestRootlessDelegation(t *testing.T) {
 	Equal(t, "memory.max", Words(ReadFile(filepath.Join(own, "memory.max"))), fmt.Sprint(limit))
 	Equal(t, "pids.max", Words(ReadFile(filepath.Join(own, "pids.max"))), "30")
 	Equal(t, "processes", len(Decode[[]int](t, do("ps", "--format", "json", id).Stdout)), 2)
-	if r := do("exec", id, "cat", "/proc/self/cgroup"); r.Stdout != "0::"+strings.TrimPrefix(own, CgroupRoot)+"\n" {
+	if r := do("exec", id, "cat", "/proc/self/cgroup"); r.Stdout != "0::/\n" { // in its cgroup namespace
 		t.Error(r)
 	}
 	if r := do("kill", "--all", id, "KILL"); r.Code != 0 {

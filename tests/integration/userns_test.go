@@ -190,3 +190,81 @@ func TestUserNamespaceBindOfOwn(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// TestNewUserNamespaceInOthers has a new user namespace with each of another container's other namespaces. What the kernel
+// lets only their owner do there fails with an error that says so.
+func TestNewUserNamespaceInOthers(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	first := s.Running(WithNamespace(specs.CgroupNamespace, ""), WithNamespace(specs.TimeNamespace, ""))
+	bound := func(destination, source string) Change {
+		return func(c *specs.Spec) {
+			for i := range c.Mounts {
+				if c.Mounts[i].Destination == destination {
+					c.Mounts[i] = specs.Mount{Destination: destination, Type: "bind", Source: source, Options: []string{"rbind", "ro"}}
+				}
+			}
+		}
+	}
+	for kind, c := range map[specs.LinuxNamespaceType]struct {
+		file    string
+		instead Change
+		refused string // without it
+	}{
+		specs.PIDNamespace:     {"pid", bound("/proc", "/proc"), "a new proc takes a pid namespace"},
+		specs.NetworkNamespace: {"net", bound("/sys", "/sys"), "a new sysfs takes a network namespace"},
+		specs.IPCNamespace:     {"ipc", bound("/dev/mqueue", s.HostDir()), "a new mqueue takes a ipc namespace"},
+		specs.UTSNamespace:     {"uts", func(c *specs.Spec) { c.Hostname = "" }, "hostname: set the host name to runc: operation not permitted"},
+		specs.CgroupNamespace:  {"cgroup", func(*specs.Spec) {}, ""},
+		specs.TimeNamespace:    {"time", func(*specs.Spec) {}, ""},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			change := func(config *specs.Spec) {
+				config.Linux.CgroupsPath += "-second"
+				WithNamespace(kind, fmt.Sprintf("/proc/%d/ns/%s", first.Pid(), c.file))(config)
+			}
+			if c.refused != "" {
+				s.Fails(Said(c.refused), "run", "--bundle", s.UserBundle(change).Dir, "refused")
+			}
+			second := s.CreateIn(s.UserBundle(change, c.instead))
+			s.OK("start", second.ID)
+			Equal(t, "namespace", second.Namespace(c.file), first.Namespace(c.file))
+			Equal(t, "namespace of exec", second.Inside("id -u; readlink /proc/self/ns/"+c.file), "0\n"+first.Namespace(c.file))
+			s.OK("delete", "--force", second.ID)
+		})
+	}
+	s.Fails(Said("linux.namespaces", "new mount namespace"), "run", "--bundle", s.UserBundle(WithNamespace(specs.MountNamespace, fmt.Sprintf("/proc/%d/ns/mnt", first.Pid())), func(c *specs.Spec) {
+		c.Linux.CgroupsPath += "-second"
+	}).Dir, "refused")
+}
+
+func TestUserNamespaceTime(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	out := s.UserOutput("cat /proc/self/timens_offsets", WithNamespace(specs.TimeNamespace, ""), func(c *specs.Spec) {
+		c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 77}, "boottime": {Secs: 88, Nanosecs: 5}}
+	})
+	Equal(t, "offsets", Words(out), "monotonic 77 0 boottime 88 5")
+}
+
+// TestUserNamespaceGroups has the ids of a process in a user namespace: additional groups, and what is not mapped.
+func TestUserNamespaceGroups(t *testing.T) {
+	t.Parallel()
+	s := NewSandbox(t)
+	c := s.CreateIn(s.UserBundle(func(c *specs.Spec) {
+		c.Process.User = specs.User{UID: 7, GID: 8, AdditionalGids: []uint32{9, 65535}}
+	}))
+	s.OK("start", c.ID)
+	Equal(t, "groups of init on the host", StatusField(c.Proc("status"), "Groups"), fmt.Sprintf("%d %d", HostRoot+9, HostRoot+65535))
+	Equal(t, "exec", Words(c.Inside("id -u; id -G")), "7 8 9 65535")
+	Equal(t, "exec as another user", Words(s.OK("exec", "--user", "10:11", c.ID, "sh", "-c", "id -u; id -G")), "10 11 9 65535")
+	s.Fails(Said("process.user: uid 65536", "not mapped"), "exec", "--user", "65536", c.ID, "id")
+	s.Fails(Said("process.user", "not mapped"), "run", "--bundle", s.UserBundle(func(c *specs.Spec) {
+		c.Linux.CgroupsPath += "-second"
+		c.Process.User.AdditionalGids = []uint32{70000}
+	}).Dir, "refused")
+	s.Fails(Said("linux.uidMappings", "id 0", "not mapped"), "run", "--bundle", s.UserBundle(func(c *specs.Spec) {
+		c.Linux.CgroupsPath += "-second"
+		c.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 1, HostID: HostRoot, Size: 10}}
+	}).Dir, "refused")
+}
