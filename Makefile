@@ -66,7 +66,7 @@ test-vm: ## the tests in a virtual machine: an older kernel, cgroup v2 only (SOC
 	go test -timeout 30m -count=1 ./tests/vm
 
 test-race: ## the library's and the worker's tests under the race detector: the child must not run what it instruments
-	$(TEST) -race -count=1 ./libsock/... ./shim/events ./shim/link ./shim/task ./tests/inprocess
+	$(TEST) -race -count=1 ./libsock/... ./shim/events ./shim/link ./shim/task ./tests/inprocess ./tests/shim
 
 test-noopt: ## the library's tests without optimisation: the child must not grow its stack
 	$(TEST) -gcflags='all=-N -l' -count=1 ./libsock/...

@@ -96,6 +96,61 @@ func TestShimStorm(t *testing.T) {
 	}
 }
 
+// killWorkers kills the worker again and again until the returned function is called, which says how often it was.
+func (c *containerd) killWorkers() (stop func() int) {
+	done := make(chan struct{})
+	var killing sync.WaitGroup
+	kills := 0
+	killing.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Duration(100+37*(kills%7)) * time.Millisecond):
+			}
+			for _, pid := range c.shimProcesses("worker") {
+				if unix.Kill(pid, unix.SIGKILL) == nil {
+					kills++
+				}
+			}
+		}
+	})
+	return func() int {
+		close(done)
+		killing.Wait()
+		return kills
+	}
+}
+
+// TestShimTerminalSurvives kills workers while they move a terminal's bytes, both ways: none is lost, none comes twice.
+func TestShimTerminalSurvives(t *testing.T) {
+	t.Parallel()
+	c := newContainerd(t, flavour{dir: newest, shim: true})
+	const lines = 60
+	script := fmt.Sprintf("stty -echo; echo ready; i=0; while [ $i -lt %d ]; do read line; echo $line; seq $((i * 1000)) $((i * 1000 + 999)); i=$((i + 1)); done; exit 4", lines)
+	con, wait := c.Terminal(33, 99, c.line("tty", "--rm --tty", "sh", "-c", script)...)
+	con.WaitFor("ready")
+	stop := c.killWorkers()
+	var want strings.Builder
+	for i := range lines {
+		line := fmt.Sprintf("line %d of %d", i, lines)
+		con.Write(line + "\n")
+		fmt.Fprintln(&want, line)
+		for n := range 1000 {
+			fmt.Fprintln(&want, i*1000+n)
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	Equal(t, "exit status", wait(), 4)
+	if kills := stop(); kills < 3 {
+		t.Errorf("only %d kills", kills)
+	}
+	_, got, _ := strings.Cut(strings.ReplaceAll(con.Output(), "\r", ""), "ready\n") // both terminals put one in front of a newline
+	if got != want.String() {
+		t.Errorf("the terminal shows %d bytes, want %d", len(got), want.Len())
+	}
+}
+
 // TestShimSurvives kills containerd, and workers again and again, under running containers and commands that wait for them.
 func TestShimSurvives(t *testing.T) {
 	t.Parallel()
@@ -167,23 +222,8 @@ func TestShimKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	c.OK(c.line("box", "--detach", "sleep", "1000")...)
-	done := make(chan struct{})
-	var killing, all sync.WaitGroup
-	kills := 0
-	killing.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(time.Duration(100+37*(kills%7)) * time.Millisecond):
-			}
-			for _, pid := range c.shimProcesses("worker") {
-				if unix.Kill(pid, unix.SIGKILL) == nil {
-					kills++
-				}
-			}
-		}
-	})
+	stop := c.killWorkers()
+	var all sync.WaitGroup
 	for w := range 3 {
 		all.Go(func() {
 			for i := range 10 {
@@ -201,8 +241,7 @@ func TestShimKilledUnderLoad(t *testing.T) {
 		})
 	}
 	all.Wait()
-	close(done)
-	killing.Wait()
+	kills := stop()
 	if kills < 5 {
 		t.Errorf("only %d kills", kills)
 	}

@@ -50,9 +50,16 @@ func ctx() context.Context { return context.Background() }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
+	return newFixtureIn(t, func(string) {})
+}
+
+// newFixtureIn prepares the worker's directory before it starts.
+func newFixtureIn(t *testing.T, prepare func(dir string)) *fixture {
+	t.Helper()
 	f := &fixture{Sandbox: NewSandbox(t)}
 	f.dir, f.root = filepath.Join(f.Dir, "shim"), filepath.Join(f.Dir, "root")
 	Must(t, os.Mkdir(f.dir, 0o700))
+	prepare(f.dir)
 	t.Cleanup(f.close)
 	events, err := ttrpc.NewServer()
 	Must(t, err)

@@ -2,6 +2,8 @@ package shim
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -408,11 +410,49 @@ func TestContainerdAway(t *testing.T) {
 	})
 }
 
+// TestFullDisk fills the worker's directory: nothing new can be made, with a clear error and nothing left of it, and what
+// runs is not affected.
+func TestFullDisk(t *testing.T) {
+	var dir string
+	f := newFixtureIn(t, func(d string) {
+		dir = d
+		Must(t, unix.Mount("disk", d, "tmpfs", 0, "size=64k"))
+	})
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	f.started(f.request("box", Script("trap 'exit 3' TERM; while :; do sleep 0.01; done")))
+	filler := filepath.Join(dir, "filler")
+	err := os.WriteFile(filler, make([]byte, 1<<20), 0o600)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	r := f.request("late")
+	_, err = f.task.Create(ctx(), r)
+	refused(t, "create", err, codes.ResourceExhausted, "record task late: no space left on device")
+	for _, name := range []string{filepath.Join(f.root, namespace, "late"), filepath.Join(dir, "tasks/late")} {
+		if _, err := os.Lstat(name); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+	_, err = f.task.Exec(ctx(), &v2.ExecProcessRequest{ID: "box", ExecID: "x", Spec: packJSON(&specs.Process{Args: []string{"true"}, Cwd: "/", Env: []string{"PATH=/bin"}})})
+	refused(t, "exec", err, codes.ResourceExhausted, "no space left on device")
+	_, err = f.task.Kill(ctx(), &v2.KillRequest{ID: "box", Signal: uint32(unix.SIGTERM)})
+	Must(t, err)
+	Equal(t, "exit status", f.waited("box", ""), 3)
+	f.happened("create box", "start box", "exit box 3")
+	f.removed("box")
+	Must(t, os.Remove(filler))
+	f.started(r)
+	f.killed("late")
+}
+
+var storm = flag.Int("storm", 320, "how many processes TestStorm starts")
+
 // TestStorm starts many short processes at once and checks each one's exit status.
 func TestStorm(t *testing.T) {
 	f := newFixture(t)
 	f.started(f.request("box"))
-	const workers, each = 8, 40
+	const workers = 8
+	each := *storm / workers
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {

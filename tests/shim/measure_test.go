@@ -28,7 +28,7 @@ func TestMeasure(t *testing.T) {
 		var mu sync.Mutex
 		var whole []time.Duration
 		parts := map[string][]time.Duration{}
-		begin := time.Now()
+		begin, cpu := time.Now(), f.cpuTime()
 		for w := range concurrency {
 			id := fmt.Sprint("box", w)
 			r := f.request(id, Args("true"))
@@ -61,8 +61,9 @@ func TestMeasure(t *testing.T) {
 			})
 		}
 		all.Wait()
-		took := time.Since(begin)
-		line := fmt.Sprintf("concurrency %2d: life %s, %.0f a second;", concurrency, quantiles(whole), float64(len(whole))/took.Seconds())
+		took, cpu := time.Since(begin), f.cpuTime()-cpu
+		line := fmt.Sprintf("concurrency %2d: life %s, %.0f a second, %.2f of CPU each;",
+			concurrency, quantiles(whole), float64(len(whole))/took.Seconds(), cpu.Seconds()*1000/float64(len(whole)))
 		for _, name := range []string{"create", "start", "wait", "delete"} {
 			line += fmt.Sprintf(" %s %s", name, quantiles(parts[name]))
 		}
@@ -80,6 +81,17 @@ func TestMeasure(t *testing.T) {
 		f.waited(fmt.Sprint("many", i), "")
 		f.removed(fmt.Sprint("many", i))
 	}
+}
+
+// cpuTime is what the worker and the processes that it has reaped have used.
+func (f *fixture) cpuTime() (sum time.Duration) {
+	_, text, _ := strings.Cut(ReadFile(fmt.Sprintf("/proc/%d/stat", f.worker.Process.Pid)), ") ")
+	fields := strings.Fields(text)
+	const utime14, cstime17, ticks = 11, 14, 100 // proc_pid_stat(5), counted from field 3
+	for _, field := range fields[utime14 : cstime17+1] {
+		sum += time.Duration(Atoi(field)) * time.Second / ticks
+	}
+	return sum
 }
 
 // quantiles are median and 95th percentile in milliseconds.
