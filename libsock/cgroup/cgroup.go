@@ -54,6 +54,7 @@ type Group struct {
 	denied   []string // hierarchies that refused a rootless cgroup
 	rootless bool
 	implicit bool // no cgroupsPath: a rootless cgroup may be missing
+	disabled bool // none was wanted
 	unit     *unit
 }
 
@@ -69,6 +70,7 @@ type Saved struct {
 	Mode     string            `json:"mode,omitempty"`
 	Paths    map[string]string `json:"paths,omitempty"` // hierarchy name to absolute directory
 	Rootless bool              `json:"rootless,omitempty"`
+	Disabled bool              `json:"disabled,omitempty"`
 	Unit     string            `json:"unit,omitempty"` // of systemd's
 }
 
@@ -76,7 +78,7 @@ type Saved struct {
 func New(cfg Config) (*Group, error) {
 	mode := HostMode()
 	if cfg.Disabled {
-		return &Group{mode: mode, rootless: true}, nil
+		return &Group{mode: mode, rootless: true, disabled: true}, nil
 	}
 	hierarchies, err := hierarchiesOf(mode)
 	if err == errNoHierarchy && cfg.Rootless && cfg.Path == "" {
@@ -160,7 +162,7 @@ func Open(saved Saved) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{mode: mode, rootless: saved.Rootless, implicit: true}
+	g := &Group{mode: mode, rootless: saved.Rootless, disabled: saved.Disabled, implicit: true}
 	for name, path := range saved.Paths {
 		if err := checkSavedPath(path); err != nil {
 			return nil, fmt.Errorf("saved cgroup in the %s hierarchy: %w", name, err)
@@ -198,7 +200,7 @@ func checkSavedPath(path string) error {
 
 // Saved returns what Open needs to find the group again.
 func (g *Group) Saved() Saved {
-	s := Saved{Mode: g.mode.String(), Rootless: g.rootless, Unit: g.Systemd(), Paths: make(map[string]string, len(g.dirs))}
+	s := Saved{Mode: g.mode.String(), Rootless: g.rootless, Disabled: g.disabled, Unit: g.Systemd(), Paths: make(map[string]string, len(g.dirs))}
 	for _, d := range g.dirs {
 		s.Paths[d.Name] = d.path
 	}

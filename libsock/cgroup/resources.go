@@ -198,7 +198,9 @@ func (w *writer) directory(s setting) (string, error) {
 	switch {
 	case d != nil:
 		return d.path, nil
-	case slices.Contains(w.group.denied, s.controller), w.group.Unified() && w.group.optional():
+	case w.group.disabled:
+		return "", fmt.Errorf("linux.resources.%s: %w", s.field, errNone)
+	case w.group.Unified() || slices.Contains(w.group.denied, s.controller):
 		return "", fmt.Errorf("linux.resources.%s: no permission to create a cgroup in the %s hierarchy", s.field, s.controller)
 	case w.group.None() && w.group.rootless:
 		return "", fmt.Errorf("linux.resources.%s: %w", s.field, errNone)

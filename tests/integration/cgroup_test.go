@@ -393,7 +393,7 @@ func TestNoCgroup(t *testing.T) {
 	s := NewSandbox(t)
 	without := func(args ...string) []string { return append([]string{"--cgroup-manager", "disabled"}, args...) }
 	id := s.NewID()
-	s.OK(without("create", "--bundle", s.Bundle(BindAt("/sys/fs/cgroup/below", s.HostDir())).Dir, id)...)
+	s.OK(without("create", "--bundle", s.Bundle(WithoutNamespace(specs.CgroupNamespace), BindAt("/sys/fs/cgroup/below", s.HostDir())).Dir, id)...)
 	s.OK("start", id) // it remembers
 	c := &Container{Sandbox: s, ID: id}
 	Equal(t, "cgroup", c.Proc("cgroup"), ReadFile("/proc/self/cgroup"))
