@@ -12,7 +12,7 @@ const (
 
 // Features describes what sock recognises in config.json, in the form of features.md. It is the same on every host.
 func Features() *features.Features {
-	yes, no := true, false
+	yes := true
 	return &features.Features{
 		OCIVersionMin: ociVersionMin,
 		OCIVersionMax: ociVersionMax,
@@ -25,7 +25,7 @@ func Features() *features.Features {
 				V1:          &yes,
 				V2:          &yes,
 				Systemd:     &yes,
-				SystemdUser: &no,
+				SystemdUser: &yes,
 				Rdma:        &yes,
 			},
 			Seccomp:         seccomp(),

@@ -282,7 +282,7 @@ func probeCgroups() []Check {
 // probeSystemd says whether systemd can be asked to manage cgroups.
 func probeSystemd() Check {
 	const group, name = "cgroups", "systemd driver"
-	version, err := cgroup.SystemdVersion(false)
+	version, err := cgroup.SystemdVersion(os.Geteuid() != 0)
 	if err != nil {
 		return Check{group, name, Warn, "no --systemd-cgroup: " + err.Error()}
 	}

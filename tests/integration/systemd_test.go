@@ -441,3 +441,41 @@ func TestSystemdPlan(t *testing.T) {
 		t.Errorf("plan asked systemd: %q", s.Fake.Calls())
 	}
 }
+
+// An ordinary user's containers are units of the user's systemd.
+func TestSystemdUser(t *testing.T) {
+	t.Parallel()
+	s := NewRootless(t)
+	s.StartUserManager()
+	id := s.NewID()
+	b := s.OwnBundle(func(c *specs.Spec) {
+		c.Linux.CgroupsPath = "user.slice:it:" + id
+		c.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: Ptr(int64(64 << 20))}, Pids: &specs.LinuxPids{Limit: Ptr(int64(42))}}
+	})
+	user := func(args ...string) string {
+		t.Helper()
+		cmd := s.Command(args...)
+		s.InCgroup(cmd, s.Manager())
+		r := s.Do(cmd)
+		if r.Code != 0 {
+			t.Fatal(r)
+		}
+		return r.Stdout
+	}
+	user("create", "--bundle", b.Dir, id)
+	c := &Container{Sandbox: s, Bundle: b, ID: id}
+	dir := s.Manager() + "/user.slice/it-" + id + ".scope"
+	Equal(t, "cgroup", CgroupRoot+strings.TrimSpace(strings.TrimPrefix(c.Proc("cgroup"), "0::")), dir)
+	Equal(t, "memory.max", strings.TrimSpace(ReadFile(dir+"/memory.max")), fmt.Sprint(64<<20))
+	Equal(t, "pids.max", strings.TrimSpace(ReadFile(dir+"/pids.max")), "42")
+	user("start", id)
+	user("exec", id, "true")
+	user("update", "--pids-limit", "17", id)
+	Equal(t, "pids.max", strings.TrimSpace(ReadFile(dir+"/pids.max")), "17")
+	user("pause", id)
+	user("resume", id)
+	user("delete", "--force", id)
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("%s is left", dir)
+	}
+}

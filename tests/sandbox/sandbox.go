@@ -35,6 +35,7 @@ type Sandbox struct {
 
 	Systemd bool                // has systemd manage cgroups
 	Fake    *fakesystemd.Server // stands in for systemd, where that doesn't run
+	manager string              // the cgroup of the user's systemd
 }
 
 var sandboxes atomic.Int64

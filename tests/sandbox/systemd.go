@@ -1,9 +1,12 @@
 package sandbox
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +48,7 @@ func (s *Sandbox) endSystemd() {
 	switch {
 	case s.Fake != nil:
 		s.Fake.Close()
-	case s.Systemd:
+	case s.Systemd && s.manager == "":
 		if out, err := exec.Command("systemctl", "stop", s.Slice()).CombinedOutput(); err != nil {
 			s.Errorf("systemctl stop %s: %v: %s", s.Slice(), err, out)
 		}
@@ -88,3 +91,39 @@ func (s *Sandbox) Cgroup() string {
 	}
 	return "/" + s.Mark
 }
+
+// StartUserManager starts a systemd of the sandbox's user, in a cgroup that is delegated to it, and has the user's commands ask
+// it. Those have to be in that cgroup, too: see InCgroup.
+func (s *Sandbox) StartUserManager() {
+	s.Helper()
+	const systemd = "/lib/systemd/systemd"
+	Need(s.T, Unified() && unix.Access(systemd, unix.X_OK) == nil, "needs systemd, on cgroup v2")
+	above := s.UserCgroup(true)
+	s.manager = filepath.Join(above, "shell")
+	cmd := exec.Command(systemd, "--user", "--unit=basic.target")
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_TARGET=console")
+	cmd.Dir = s.Dir
+	s.User.become(cmd)
+	s.InCgroup(cmd, above)
+	s.Start(cmd)
+	s.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	socket := s.User.RunDir() + "/systemd/private"
+	for deadline := time.Now().Add(commandTimeout); unix.Access(socket, unix.F_OK) != nil && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if unix.Access(socket, unix.F_OK) != nil {
+		s.Fatalf("it said: %s", ReadFile(cmd.Stderr.(*os.File).Name()))
+	}
+	shell := filepath.Join(s.manager, "shell")
+	Must(s.T, os.Mkdir(shell, 0o755))
+	for _, file := range []string{"", "cgroup.procs"} {
+		Must(s.T, os.Chown(filepath.Join(shell, file), s.User.UID, s.User.UID))
+	}
+	s.Systemd = true
+}
+
+// Manager is the cgroup of the user's systemd.
+func (s *Sandbox) Manager() string { return s.manager }

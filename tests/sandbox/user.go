@@ -178,7 +178,9 @@ func (s *Sandbox) UserCgroup(delegated bool) string {
 	leaf := filepath.Join(above, "shell")
 	Must(s.T, os.MkdirAll(leaf, 0o755))
 	s.Cleanup(func() { _ = RemoveCgroup(above) })
-	Must(s.T, os.WriteFile(filepath.Join(above, "cgroup.subtree_control"), []byte("+memory +pids +cpu"), 0))
+	for _, dir := range []string{CgroupRoot, above} { // systemd takes away what it doesn't need
+		Must(s.T, os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory +pids +cpu"), 0))
+	}
 	dirs := []string{leaf}
 	if delegated {
 		dirs = append(dirs, above)
