@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,14 +33,18 @@ func (s *IO) Flush() {
 	}
 }
 
-// unread says whether there are bytes in a FIFO.
+// unread says whether there are bytes in a FIFO, or nobody to read them. It looks as a writer: leave looks for readers, and
+// must not find us.
 func (s *IO) unread() bool {
 	for _, name := range []string{s.paths.Stdout, s.paths.Stderr} {
 		path := fifoOf(name)
 		if path == "" {
 			continue
 		}
-		fd, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
+		fd, err := open(path, unix.O_WRONLY|unix.O_NONBLOCK)
+		if errors.Is(err, unix.ENXIO) {
+			return true
+		}
 		if err != nil {
 			continue
 		}
