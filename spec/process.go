@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // checkProcess keeps runc's words where scripts match them.
@@ -15,6 +16,8 @@ func checkProcess(p *specs.Process) error {
 		return Field("process.cwd", "cwd property must not be empty")
 	case !filepath.IsAbs(p.Cwd):
 		return Field("process.cwd", "cwd must be an absolute path")
+	case len(p.Cwd) >= unix.PathMax:
+		return Field("process.cwd", "is longer than a path can be, %d bytes", unix.PathMax-1)
 	case strings.IndexByte(p.Cwd, 0) >= 0:
 		return Field("process.cwd", "must not contain NUL")
 	case len(p.Args) == 0:

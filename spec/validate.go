@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Validate returns the first thing wrong with s that can be seen without executing anything, as a *FieldError, and
@@ -304,6 +305,8 @@ func checkPath(path, at string) error {
 		return Field(at, "must not be empty")
 	case strings.IndexByte(path, 0) >= 0:
 		return Field(at, "must not contain NUL")
+	case len(path) >= unix.PathMax:
+		return Field(at, "is longer than a path can be, %d bytes", unix.PathMax-1)
 	}
 	return nil
 }

@@ -52,10 +52,23 @@ func setupLog(ctx *cli.Context) error {
 
 // report logs the message of a command that failed, and says it on stderr too if the log is elsewhere.
 func report(message string) {
+	message = shorten(message)
 	slog.New(logs).Error(message)
 	if logs.out != os.Stderr {
 		fmt.Fprintln(os.Stderr, message)
 	}
+}
+
+// longestMessage is where messages are cut, in bytes: they quote what config.json says, which may be of any length.
+const longestMessage = 4096
+
+// shorten cuts out the middle of a message that is too long: it begins with what failed and ends with why.
+func shorten(message string) string {
+	if len(message) <= longestMessage {
+		return message
+	}
+	const half = longestMessage / 2
+	return strings.ToValidUTF8(fmt.Sprintf("%s … (%d bytes) … %s", message[:half], len(message), message[len(message)-half:]), "")
 }
 
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
@@ -78,6 +91,7 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 
 // Handle writes the whole line at once, so that the lines of several processes don't mix in one log.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	r.Message = shorten(r.Message)
 	attrs := slices.Clone(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		a.Key = h.group + a.Key

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestLogLines(t *testing.T) {
@@ -67,5 +68,15 @@ func TestDebugLog(t *testing.T) {
 	slog.New(&logHandler{out: &out, level: slog.LevelDebug}).Debug("m")
 	if !strings.Contains(out.String(), "level=debug msg=m\n") {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+func TestShorten(t *testing.T) {
+	for length, want := range map[int]int{0: 0, longestMessage: longestMessage, longestMessage + 1: longestMessage, 10 << 20: longestMessage} {
+		message := "begin" + strings.Repeat("ä", length/2) + strings.Repeat("x", length%2) + "end"
+		got := shorten(message)
+		if len(got) > want+64 || !strings.HasPrefix(got, "begin") || !strings.HasSuffix(got, "end") || !utf8.ValidString(got) {
+			t.Errorf("%d bytes become %d: %.100q", len(message), len(got), got)
+		}
 	}
 }

@@ -26,6 +26,11 @@ func inRoot(destination string) string {
 // mounts plans all of config.json's mounts, in their order. What belongs to one of the container's namespaces is made by
 // the child; everything else by the parent, as a detached mount that the child only puts in place.
 func (b *builder) mounts() error {
+	for _, m := range b.spec.Mounts {
+		if m.Type == "proc" || b.facts.Procfs[b.source(m)] {
+			b.procfs = append(b.procfs, inRoot(m.Destination))
+		}
+	}
 	for i, m := range b.spec.Mounts {
 		from := fmt.Sprintf("mounts[%d]", i)
 		o, err := spec.ParseMountOptions(m.Type, m.Options)
@@ -164,13 +169,9 @@ func (b *builder) place(from string, destination string, file bool, mount stub.A
 // (CVE-2019-16884). One by its name is below a procfs of config.json's: the host's, for example, in another place.
 func (b *builder) outsideProc(target stub.Arg, destination string) []stub.Instr {
 	name := inRoot(destination) + "/"
-	if strings.HasPrefix(name, "proc/") {
+	below := func(procfs string) bool { return strings.HasPrefix(name, procfs+"/") }
+	if below("proc") || slices.ContainsFunc(b.procfs, below) {
 		return nil
-	}
-	for _, m := range b.spec.Mounts {
-		if strings.HasPrefix(name, inRoot(m.Destination)+"/") && (m.Type == "proc" || b.facts.Procfs[b.source(m)]) {
-			return nil
-		}
 	}
 	return isNot(target, unix.PROC_SUPER_MAGIC)
 }

@@ -224,6 +224,7 @@ type builder struct {
 	early  []Line   // where the parent may not mount: the child's first mounts
 	joins  []Line   // namespaces by path, which the child joins among its first acts where the parent may not mount
 	devpts bool     // slotDevpts holds the container's devpts
+	procfs []string // destinations of procfs
 	proc   bool     // slotProc holds what is mounted on /proc
 	sys    bool     // slotSys holds what is mounted on /sys
 }

@@ -46,8 +46,9 @@ type compiler struct {
 	// argPointers are (op, argument, offset), dataPointers (offset of the pointer, offset of what it points to).
 	argPointers  [][3]int
 	dataPointers [][2]int
-	cloned       int // offset of the record that a clone fills in; the first thing in the arena
-	scratch      int // offset of the scratch memory, if somebody uses it
+	cloned       int               // offset of the record that a clone fills in; the first thing in the arena
+	scratch      int               // offset of the scratch memory, if somebody uses it
+	vectors      map[*[]string]int // offsets of those that are there: one for all directories of a PATH
 }
 
 // Compile makes a program of lines; jumps stay within a line. fds gives the parent's descriptors by name; report is the
@@ -60,6 +61,7 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 	c := compiler{
 		prog:        &Program{ops: make([]op, 0, n), lineOf: make([]int32, 0, n)},
 		fds:         fds,
+		vectors:     map[*[]string]int{},
 		bytes:       make([]byte, 0, 16<<10),
 		argPointers: make([][3]int, 0, n),
 	}
@@ -110,16 +112,16 @@ func (c *compiler) line(number int, line []Instr) error {
 
 // target finds where label stands behind instruction i.
 func target(line []Instr, first, i int, label string) (int32, error) {
-	if label == "" {
+	switch label {
+	case "":
 		return int32(first + i + 1), nil
+	case End: // not searched for: lines may be long
+		return int32(first + len(line)), nil
 	}
 	for j := i + 1; j < len(line); j++ {
 		if line[j].Label == label {
 			return int32(first + j), nil
 		}
-	}
-	if label == End {
-		return int32(first + len(line)), nil
 	}
 	return 0, fmt.Errorf("instruction %d: no label %q behind it", i, label)
 }
@@ -153,7 +155,10 @@ func (c *compiler) arg(o *op, i int, a Arg) error {
 	case argFilter:
 		c.pointArg(i, c.filter(a.text))
 	case argVector:
-		c.pointArg(i, c.vector(*a.list))
+		if c.vectors[a.list] == 0 {
+			c.vectors[a.list] = c.vector(*a.list)
+		}
+		c.pointArg(i, c.vectors[a.list])
 	case argRights:
 		fd, err := c.fd((*a.list)[0])
 		if err != nil {
