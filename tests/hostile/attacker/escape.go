@@ -5,13 +5,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// escape tries to get out of its root to a file of the host's that its argument names, each way in a thread of its own.
+// escape tries to get out of its root to a file of the host's that its argument names, each way in a thread of its own, and
+// once more in namespaces of its own. Further arguments pick ways.
 func escape(args []string) {
-	marker := args[0]
+	marker, where, only := args[0], "", args[1:]
+	if len(args) == 2 {
+		where, only = args[1]+" ", nil
+	}
 	for _, way := range []struct {
 		name string
 		do   func() error
@@ -78,7 +83,7 @@ func escape(args []string) {
 			if err := unix.Stat("/etc/hosts", &st); err != nil && unix.Stat("/", &st) != nil {
 				return err
 			}
-			if err := unix.Mknod("/tmp/disk", unix.S_IFBLK|0o600, int(st.Dev)); err != nil {
+			if err := unix.Mknod("/tmp/disk", unix.S_IFBLK|0o600, int(st.Dev)); err != nil && err != unix.EEXIST {
 				return err
 			}
 			fd, err := unix.Open("/tmp/disk", unix.O_RDONLY, 0)
@@ -90,7 +95,7 @@ func escape(args []string) {
 			return err
 		}},
 		{"device of memory", func() error {
-			if err := unix.Mknod("/tmp/mem", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 1))); err != nil {
+			if err := unix.Mknod("/tmp/mem", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 1))); err != nil && err != unix.EEXIST {
 				return err
 			}
 			_, err := unix.Open("/tmp/mem", unix.O_RDONLY, 0)
@@ -123,7 +128,7 @@ func escape(args []string) {
 			if len(args) > 1 { // further inside
 				return unix.ENOENT
 			}
-			return inNamespaces("escape", marker, "again")
+			return inNamespaces("escape", marker, "further inside")
 		}},
 		{"load a module", func() error { return failed(second(unix.Syscall(unix.SYS_INIT_MODULE, 0, 0, 0))) }},
 		{"core pattern", func() error { return os.WriteFile("/proc/sys/kernel/core_pattern", []byte("|/attacked"), 0) }},
@@ -132,16 +137,19 @@ func escape(args []string) {
 		}},
 		{"device rules", func() error { return os.WriteFile("/sys/fs/cgroup/devices/devices.allow", []byte("a"), 0) }},
 	} {
+		if len(only) > 0 && !slices.Contains(only, way.name) {
+			continue
+		}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			runtime.LockOSThread() // it ends with its goroutine
 			_ = unix.Unshare(unix.CLONE_FS)
 			err := way.do()
-			step(err, "%s", way.name)
+			step(err, "%s%s", where, way.name)
 			for _, name := range []string{marker, filepath.Join(".", marker)} {
 				if data, err := os.ReadFile(name); err == nil {
-					fmt.Printf("ESCAPED by %s: %s\n", way.name, data)
+					fmt.Printf("ESCAPED by %s%s: %s\n", where, way.name, data)
 				}
 			}
 		}()
@@ -151,14 +159,15 @@ func escape(args []string) {
 
 func second(_, _ uintptr, errno unix.Errno) unix.Errno { return errno }
 
-// others tries something on all processes, its own number apart; also on those of the host that it can guess.
+// others tries something on all processes but itself and its parent; also on those of the host that it can guess.
 func others(try func(pid int) error) error {
 	last := error(unix.ESRCH)
 	for pid := 1; pid < 1000; pid++ {
-		if pid == os.Getpid() || pid == os.Getppid() {
+		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", pid)) // threads can be named, too
+		if err == nil || pid == os.Getppid() {
 			continue
 		}
-		err := try(pid)
+		err = try(pid)
 		if err == nil {
 			return nil
 		}

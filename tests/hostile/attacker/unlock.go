@@ -26,33 +26,33 @@ func unlock(args []string) {
 			}
 			return err
 		}
-		step(touch(nil), "%s: write", where)
-		step(touch(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "")), "%s: remount the bind", where)
-		step(touch(unix.Mount("", dir, "", unix.MS_REMOUNT, "")), "%s: remount", where)
-		step(touch(unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})), "%s: mount_setattr", where)
-		step(touch(cloneWritable(dir, 0)), "%s: clone the mount", where)
-		step(touch(cloneWritable(dir, unix.AT_RECURSIVE)), "%s: clone the tree", where)
-		step(touch(cloneWritable("/", unix.AT_RECURSIVE)), "%s: clone the root", where)
-		step(unix.Unmount(dir, 0), "%s: unmount it", where)
-		step(unix.Unmount(dir, unix.MNT_DETACH), "%s: detach it", where)
-		step(unix.Mount(dir, "/tmp", "", unix.MS_MOVE, ""), "%s: move it", where)
-		step(unix.Unmount(masked, unix.MNT_DETACH), "%s: unmount the mask", where)
-		step(unix.Mount(masked, "/tmp", "", unix.MS_MOVE, ""), "%s: move the mask", where)
-		step(unix.Unmount("/proc", unix.MNT_DETACH), "%s: unmount /proc", where)
-		step(unix.Mount("/proc", "/tmp", "", unix.MS_BIND, ""), "%s: bind /proc without its masks", where)
-		step(unix.Mount("proc", "/tmp", "proc", 0, ""), "%s: mount another procfs", where)
+		step(touch(nil), "%s write", where)
+		step(touch(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "")), "%s remount the bind", where)
+		step(touch(unix.Mount("", dir, "", unix.MS_REMOUNT, "")), "%s remount", where)
+		step(touch(unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})), "%s mount_setattr", where)
+		step(touch(cloneWritable(dir, 0)), "%s clone the mount", where)
+		step(touch(cloneWritable(dir, unix.AT_RECURSIVE)), "%s clone the tree", where)
+		step(touch(cloneWritable("/", unix.AT_RECURSIVE)), "%s clone the root", where)
+		step(unix.Unmount(dir, 0), "%s unmount it", where)
+		step(unix.Unmount(dir, unix.MNT_DETACH), "%s detach it", where)
+		step(unix.Mount(dir, "/tmp", "", unix.MS_MOVE, ""), "%s move it", where)
+		step(unix.Unmount(masked, unix.MNT_DETACH), "%s unmount the mask", where)
+		step(unix.Mount(masked, "/tmp", "", unix.MS_MOVE, ""), "%s move the mask", where)
+		step(unix.Unmount("/proc", unix.MNT_DETACH), "%s unmount /proc", where)
+		step(unix.Mount("/proc", "/tmp", "", unix.MS_BIND, ""), "%s bind /proc without its masks", where)
+		step(unix.Mount("proc", "/tmp", "proc", 0, ""), "%s mount another procfs", where)
 	}
 	if len(args) > 2 {
 		play(args[2])
 		return
 	}
-	play("inside")
 	step(inNamespaces("unlock", args[0], args[1], "further inside"), "further inside")
+	play("inside")
 }
 
 // inNamespaces executes the attacker anew, as root of new user and mount namespaces.
 func inNamespaces(args ...string) error {
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	mapping := []syscall.SysProcIDMap{{Size: 1}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: mapping, GidMappings: mapping}
