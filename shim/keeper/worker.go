@@ -121,7 +121,7 @@ const steady = 5 * time.Second
 // delay is how long to wait after so many failures in a row: those that answered something don't count, and the first are
 // forgiven.
 func delay(failures int) time.Duration {
-	const forgiven, first, longest = 2, 10 * time.Millisecond, 5 * time.Second
+	const forgiven, first, longest = 2, 10 * time.Millisecond, time.Second
 	if failures <= forgiven {
 		return 0
 	}
