@@ -227,7 +227,7 @@ func TestExitsDontBlock(t *testing.T) {
 			t.Fatalf("exit of %d, want %d", e.Pid, pid)
 		}
 	}
-	want := Exit{Pid: 3, Start: 4, Status: 5, At: 6}
+	want := Exit{Pid: 3, Start: 4, Status: 5, At: 6, Comm: "(a) b"}
 	if err := l.Ack(want); err != nil {
 		t.Fatal(err)
 	}

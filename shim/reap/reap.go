@@ -48,7 +48,8 @@ func Next() (e wire.Exit, ok bool) {
 		return wire.Exit{}, false
 	}
 	// From wait4 on the pid may be another process's.
-	e = wire.Exit{Pid: pid, Start: startTime(pid), At: Now()}
+	e = wire.Exit{Pid: pid, At: Now()}
+	e.Comm, e.Start = stat(pid)
 	for {
 		reaped, err := unix.Wait4(pid, &e.Status, unix.WNOHANG, nil)
 		if err != unix.EINTR {
@@ -64,34 +65,27 @@ func Now() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// startTime is field 22 of /proc/PID/stat, 0 if it can't be read.
-func startTime(pid int) uint64 {
+// stat returns fields 2, without its parentheses, and 22 of /proc/PID/stat; "" and 0 if they can't be read.
+func stat(pid int) (comm string, start uint64) {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0
+		return "", 0
 	}
 	defer unix.Close(fd)
 	var buf [1024]byte
 	n, err := unix.Read(fd, buf[:])
 	if err != nil {
-		return 0
+		return "", 0
 	}
-	// Field 2 is the name in parentheses, which may hold anything.
-	rest := buf[bytes.LastIndexByte(buf[:n], ')')+1 : n]
+	// The name may hold anything.
+	from, to := bytes.IndexByte(buf[:n], '('), bytes.LastIndexByte(buf[:n], ')')
+	if from < 0 || to < from {
+		return "", 0
+	}
 	const start22 = 19 // counted from field 3
-	for i := 0; ; i++ {
-		rest = bytes.TrimLeft(rest, " ")
-		end := bytes.IndexByte(rest, ' ')
-		if end < 0 {
-			return 0
-		}
-		if i == start22 {
-			start, err := strconv.ParseUint(string(rest[:end]), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return start
-		}
-		rest = rest[end:]
+	fields := bytes.Fields(buf[to+1 : n])
+	if len(fields) > start22 {
+		start, _ = strconv.ParseUint(string(fields[start22]), 10, 64) // 0 after an error
 	}
+	return string(buf[from+1 : to]), start
 }

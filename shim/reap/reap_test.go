@@ -87,9 +87,9 @@ func child(status int) (wire.Exit, error) {
 	if err := Wait(); err != nil {
 		return wire.Exit{}, err
 	}
-	start := startTime(pid) // of a zombie
+	_, start := stat(pid) // of a zombie
 	e, ok := Next()
-	if !ok || e.Pid != pid || e.Start != start || e.At < before || e.At > Now() {
+	if !ok || e.Pid != pid || e.Start != start || e.Comm != "sh" || e.At < before || e.At > Now() {
 		return e, fmt.Errorf("process %d that began at %d: %+v, %v", pid, start, e, ok)
 	}
 	if _, again := Next(); again {
@@ -100,8 +100,8 @@ func child(status int) (wire.Exit, error) {
 
 // storm has hundreds of processes end at once, most of them orphans.
 func storm() error {
-	const count = 300
-	_, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "i=0; while [ $i -lt " + strconv.Itoa(count) + " ]; do (exit 5) & i=$((i+1)); done; exit 6"}, nil)
+	const count = 100
+	_, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "i=0; while [ $i -lt " + strconv.Itoa(count) + " ]; do (sleep 0.3; exit 5) & i=$((i+1)); done; exit 6"}, nil)
 	if err != nil {
 		return err
 	}

@@ -169,13 +169,14 @@ func (e *exec) active() {
 }
 
 // decide says of a process that has ended, and whose worker was killed while it started it, whether it has executed: one that
-// has not sees that its worker is gone and ends with failedExec. Then Start will come again.
+// has not sees that its worker is gone and ends, still under our name. Its status doesn't tell: it may be failedExec, or SIGPIPE
+// for a report to nobody, and both may be a program's own. Then Start will come again.
 func (e *exec) decide(x link.Exit, r *processRecord) {
 	t := e.task
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(e.known)
-	if x.Status.Exited() && x.Status.ExitStatus() == failedExec {
+	if x.Comm == ourComm() {
 		e.pid, e.start, e.starting = 0, 0, false
 		if t.saveAnyway() {
 			_ = t.service.link.Ack(x)

@@ -148,26 +148,28 @@ type Exit struct {
 	Start  uint64
 	Status unix.WaitStatus
 	At     time.Duration // when it was reaped, by CLOCK_BOOTTIME; taken before the pid was free again
+	// Comm is the name that it had last, proc_pid_comm(5): a child that has not come to its execve has its worker's.
+	Comm string
 }
 
-const exitSize = 32
+const exitSize = 32 // without the name
 
 // AppendExit encodes an exit.
 func AppendExit(b []byte, e Exit) []byte {
 	b = append64(b, uint64(e.Pid))
 	b = append64(b, e.Start)
 	b = append64(b, uint64(e.Status))
-	return append64(b, uint64(e.At))
+	return append(append64(b, uint64(e.At)), e.Comm...)
 }
 
 // DecodeExit decodes an exit.
 func DecodeExit(b []byte) (Exit, error) {
-	if len(b) != exitSize {
+	if len(b) < exitSize {
 		return Exit{}, fmt.Errorf("exit of %d bytes", len(b))
 	}
 	return Exit{
 		Pid: int(uint64At(b)), Start: uint64At(b[8:]), Status: unix.WaitStatus(uint64At(b[16:])),
-		At: time.Duration(uint64At(b[24:])),
+		At: time.Duration(uint64At(b[24:])), Comm: string(b[exitSize:]),
 	}, nil
 }
 

@@ -207,7 +207,7 @@ func TestFrameLen(t *testing.T) {
 }
 
 func TestExit(t *testing.T) {
-	e := Exit{Pid: 1<<22 - 1, Start: 1 << 50, Status: 137 << 8, At: 400 * 24 * time.Hour}
+	e := Exit{Pid: 1<<22 - 1, Start: 1 << 50, Status: 137 << 8, At: 400 * 24 * time.Hour, Comm: "sh"}
 	got, err := DecodeExit(AppendExit(nil, e))
 	if err != nil || got != e {
 		t.Fatalf("%+v, %v", got, err)
