@@ -88,9 +88,7 @@ func (b *builder) enterRoot() {
 	case b.opt.NoPivot:
 		// What is left of the host stays reachable through its own proc and sys: cover them (runc's msMoveRoot).
 		for _, at := range b.facts.ProcSys {
-			b.line(Note{Does: "take " + at + " away", Hand: "umount -l " + at},
-				unless(sys(unix.SYS_UMOUNT2, stub.Text(at), stub.Int(unix.MNT_DETACH)), "", unix.EINVAL, unix.ENOENT),
-			)
+			b.line(Note{Does: "take " + at + " away", Hand: "umount -l " + at}, b.takeAway(at)...)
 		}
 		b.line(Note{From: "root.path", Does: "move the root file system onto /", Hand: "mount --move . / && chroot ."},
 			enter,
@@ -101,6 +99,18 @@ func (b *builder) enterRoot() {
 			enter, sys(unix.SYS_PIVOT_ROOT, here, here))
 		b.line(Note{From: "root.path", Does: "drop the old root", Hand: "umount -l /put_old && rmdir /put_old"},
 			sys(unix.SYS_UMOUNT2, here, stub.Int(unix.MNT_DETACH)), sys(unix.SYS_CHDIR, slash))
+	}
+}
+
+// takeAway unmounts what is mounted at a path of the host's or, where it is locked, covers it.
+func (b *builder) takeAway(path string) []stub.Instr {
+	away := sys(unix.SYS_UMOUNT2, stub.Text(path), stub.Int(unix.MNT_DETACH))
+	if !b.inUserNamespace() && !b.facts.UserNS {
+		return []stub.Instr{unless(away, "", unix.EINVAL, unix.ENOENT)}
+	}
+	return []stub.Instr{
+		then(unless(unless(away, "cover", unix.EINVAL, unix.EPERM), stub.End, unix.ENOENT), stub.End),
+		at("cover", mount("tmpfs", path, "tmpfs", unix.MS_RDONLY)),
 	}
 }
 

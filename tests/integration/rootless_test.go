@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -540,6 +541,36 @@ func TestRootlessProcess(t *testing.T) {
 	const look = "cat /proc/self/oom_score_adj; umask; ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_forward; cut -d. -f1 /proc/uptime | grep -c '^1.......*$'; mkdir /dev/shm/x 2> /dev/null || echo denied"
 	Equal(t, "exec", Words(c.Inside(look)), "500 0027 100 200 1 1 denied")
 	Equal(t, "init's seccomp mode", StatusField(c.Proc("status"), "Seccomp"), "2")
+}
+
+// TestRootlessNoPivot enters the root without pivot_root, and covers what of the host's can't be unmounted.
+func TestRootlessNoPivot(t *testing.T) {
+	t.Parallel()
+	s := NewRootless(t)
+	b := s.OwnBundle(Script("id -u; ls / | tr '\\n' ' '; grep -c . /proc/self/mountinfo > /dev/null && echo mounted"))
+	Equal(t, "output", Words(s.OK("run", "--no-pivot", "--bundle", b.Dir, s.NewID())), "0 bin dev etc mnt proc root sys tmp usr mounted")
+}
+
+// TestRootlessKilled kills sock at any moment of a create: what it leaves ends by itself, and delete --force removes the rest.
+func TestRootlessKilled(t *testing.T) {
+	t.Parallel()
+	s := NewRootless(t)
+	b := s.OwnBundle()
+	for i := range 30 {
+		id := s.NewID()
+		cmd := s.Command("create", "--bundle", b.Dir, id)
+		s.Start(cmd)
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		s.OK("delete", "--force", id)
+		Eventually(t, "the end of all processes", func() error {
+			if left := s.Processes(); len(left) > 0 {
+				return fmt.Errorf("after %d ms: %v", i, left)
+			}
+			return nil
+		})
+	}
 }
 
 // TestReadme has a new user type what README.md tells ordinary users, on a machine that knows the user.
