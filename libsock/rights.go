@@ -2,6 +2,7 @@ package libsock
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,4 +24,16 @@ func mayMount() bool {
 	}
 	_ = unix.Close(fd)
 	return true
+}
+
+// InUserNamespace says whether uid 0 here is somebody else on the host, user_namespaces(7).
+func InUserNamespace() bool {
+	fd, err := unix.Open("/proc/self/uid_map", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var buf [128]byte
+	n, err := unix.Read(fd, buf[:])
+	return err == nil && strings.Join(strings.Fields(string(buf[:n])), " ") != "0 0 4294967295"
 }

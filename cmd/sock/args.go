@@ -112,7 +112,7 @@ func requireArgs(ctx *cli.Context, least, most int) error {
 
 // newRuntime makes the Runtime that the global flags describe.
 func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
-	userNS := inUserNamespace()
+	userNS := libsock.InUserNamespace()
 	rootless, err := isRootless(ctx.String("rootless"), userNS)
 	if err != nil {
 		return nil, err
@@ -144,18 +144,6 @@ func isRootless(value string, userNS bool) (bool, error) {
 		return false, fmt.Errorf("invalid value for rootless: %w", err)
 	}
 	return rootless, nil
-}
-
-// inUserNamespace says whether uid 0 here is somebody else on the host, user_namespaces(7).
-func inUserNamespace() bool {
-	fd, err := unix.Open("/proc/self/uid_map", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var buf [128]byte
-	n, err := unix.Read(fd, buf[:])
-	return err == nil && strings.Join(strings.Fields(string(buf[:n])), " ") != "0 0 4294967295"
 }
 
 // loadContainer finds the container that the first argument names.

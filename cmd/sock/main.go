@@ -20,6 +20,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/sock-runtime/sock/libsock"
 	"github.com/sock-runtime/sock/libsock/plan"
 )
 
@@ -187,7 +188,7 @@ func realRoot() bool {
 	if os.Geteuid() != 0 {
 		return false
 	}
-	return !inUserNamespace() || os.Getenv("USER") == "root"
+	return !libsock.InUserNamespace() || os.Getenv("USER") == "root"
 }
 
 // setupRoot checks --root and makes it absolute.

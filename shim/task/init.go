@@ -22,8 +22,10 @@ import (
 
 // runtime is libsock for one task.
 func (s *Service) runtime(r *record, bundle string) *libsock.Runtime {
+	userNS := libsock.InUserNamespace() // as under a rootless containerd
 	return &libsock.Runtime{
-		Root: r.Root, SystemdCgroup: r.Systemd, Profile: r.Profile, Log: logTo(bundle, r.ID), Reaper: s.exits, CloneParent: s.link.CloneParent(),
+		Root: r.Root, SystemdCgroup: r.Systemd, Rootless: userNS, UserNS: userNS, Profile: r.Profile, Log: logTo(bundle, r.ID),
+		Reaper: s.exits, CloneParent: s.link.CloneParent(),
 	}
 }
 
