@@ -87,6 +87,7 @@ type client struct {
 	rm           []string // the command that removes a container, whatever it does
 	privileged   string   // the capabilities of --privileged, "" where it can't work
 	execNotFound int      // exit status of exec where there is no such program
+	lossy        bool     // was seen to lose the output of a short container, once, on a machine with fifteen times its load
 }
 
 // scenario is one test of an engine.
@@ -125,6 +126,10 @@ func (c client) run(flags string, args ...string) Result {
 func (c client) script(flags, lines string) string {
 	c.Helper()
 	r := c.run(flags, "sh", "-c", lines)
+	if c.lossy && r.Code == 0 && r.Stdout == "" {
+		c.Logf("once more, without output: %v", r)
+		r = c.run(flags, "sh", "-c", lines)
+	}
 	if r.Code != 0 {
 		c.Fatal(r)
 	}
@@ -268,7 +273,7 @@ func (c client) testMounts() {
 	Equal(c.T, "read-only volume", c.script("--volume "+dir+":/v:ro", "cat /v/file; (echo x > /v/file) 2>/dev/null || echo refused"), "host\nrefused")
 	Equal(c.T, "volume of a file", c.script("--volume "+dir+"/file:/v", "echo written > /v; cat /v"), "written")
 	Equal(c.T, "the file", ReadFile(filepath.Join(dir, "file")), "written\n")
-	c.script("--volume named:/data", "echo kept > /data/x")
+	c.script("--volume named:/data", "echo kept > /data/x; echo stored")
 	Equal(c.T, "named volume", c.script("--volume named:/data", "cat /data/x"), "kept")
 	m := MountsOf(c.script("--tmpfs /t:size=1m,mode=1777,noexec --shm-size 2m --mount type=bind,source="+dir+",target=/b,bind-propagation=rslave", "cat /proc/self/mountinfo"))
 	if t := m["/t"]; t.Kind != "tmpfs" || !t.Has("noexec") || !strings.Contains(t.Super, "size=1024k") {
