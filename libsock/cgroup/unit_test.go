@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	godbus "github.com/godbus/dbus/v5"
 	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // the library's device rules
 	devices "github.com/opencontainers/cgroups/devices/config"
@@ -153,29 +154,31 @@ func TestUnitPropertiesLikeRunc(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				delete(ours.Properties, "IOAccounting") // the library gives them with Apply
-				delete(ours.Properties, "BlockIOAccounting")
+				got, want := maps.Clone(server.Unit(ours.Name).Properties), maps.Clone(server.Unit(theirs.Name).Properties)
+				delete(got, "IOAccounting") // the library gives them with Apply
+				delete(got, "BlockIOAccounting")
 				for _, name := range extra[name] {
-					if _, ok := ours.Properties[name]; !ok {
+					if _, ok := got[name]; !ok {
 						t.Errorf("%s is missing", name)
 					}
-					delete(ours.Properties, name)
+					delete(got, name)
 				}
-				text := func(u *fakesystemd.Unit, property string) string {
-					list, ok := u.Properties[property].Value().([][]any)
+				text := func(properties map[string]godbus.Variant, property string) string {
+					list, ok := properties[property].Value().([][]any)
+					list = slices.Clone(list)
 					slices.SortFunc(list, func(a, b []any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 					if ok {
 						return fmt.Sprint(list)
 					}
-					return u.Properties[property].String()
+					return properties[property].String()
 				}
-				for property := range theirs.Properties {
-					if got, want := text(ours, property), text(theirs, property); got != want {
-						t.Errorf("%s: %s, runc says %s", property, got, want)
+				for property := range want {
+					if ours, theirs := text(got, property), text(want, property); ours != theirs {
+						t.Errorf("%s: %s, runc says %s", property, ours, theirs)
 					}
 				}
-				for property, value := range ours.Properties {
-					if _, ok := theirs.Properties[property]; !ok {
+				for property, value := range got {
+					if _, ok := want[property]; !ok {
 						t.Errorf("%s: %s, runc doesn't set it", property, value)
 					}
 				}

@@ -278,7 +278,10 @@ func (m methods) SetUnitProperties(name string, runtime bool, list []Property) *
 	case !runtime:
 		return refusal("org.freedesktop.DBus.Error.InvalidArgs", "Would be written to /etc.")
 	}
-	if refused := u.set(list); refused != nil {
+	m.mu.Lock() // whoever asks for the unit sees all of it
+	refused := u.set(list)
+	m.mu.Unlock()
+	if refused != nil {
 		return refused
 	}
 	if err := u.apply(list); err != nil {
