@@ -93,7 +93,7 @@ func (c *Container) statusName() (string, error) {
 	}
 	dir := filepath.Join(c.runtime.Root, s.ID)
 	for _, name := range []string{plan.GateFile, plan.GateUsed} {
-		fd, err := unix.Open(filepath.Join(dir, name), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := openFIFO(filepath.Join(dir, name))
 		switch err {
 		case nil:
 			_ = unix.Close(fd)

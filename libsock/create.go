@@ -403,14 +403,28 @@ func (c *Container) start(notify string) (n *notifier, err error) {
 	return n, nil
 }
 
+// openFIFO opens a FIFO for writing, without waiting for somebody who reads it. Errors: ENXIO if nobody does.
+func openFIFO(name string) (int, error) {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("%s is no FIFO", name)
+	}
+	return fd, nil
+}
+
 // openGate writes the start byte and waits for the proof that it was read: when the last reader of the FIFO is gone,
 // the process has executed or failed.
 func openGate(dir string) error {
 	gate := filepath.Join(dir, plan.GateFile)
 	used := filepath.Join(dir, plan.GateUsed)
-	fd, err := unix.Open(gate, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openFIFO(gate)
 	if err == unix.ENOENT {
-		fd, err = unix.Open(used, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err = openFIFO(used)
 	}
 	if err == unix.ENXIO {
 		return errors.New("cannot start: the container's process does not wait for it")

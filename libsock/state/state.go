@@ -203,18 +203,27 @@ func (d *Dir) Refresh(root string, s *State) (*State, error) {
 	return &fresh, nil
 }
 
-// makeRoot makes the directory of all states. It must be ours alone: whoever can write there could have sock kill and
-// remove things.
+// makeRoot makes the directory of all states.
 func makeRoot(root string) error {
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err
 	}
-	info, err := os.Stat(root)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+	return checkRoot(root)
+}
+
+// checkRoot refuses a directory of states that isn't ours alone: whoever can write there could have sock kill and remove
+// things, and execute hooks. That the directory above may belong to others (/tmp) doesn't matter then.
+func checkRoot(root string) error {
+	var st unix.Stat_t
+	switch err := unix.Stat(root, &st); {
+	case err == unix.ENOENT:
+		return nil // nothing to believe
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: root, Err: err}
+	case st.Mode&0o022 != 0:
 		return fmt.Errorf("state directory %s is writable for others", root)
+	case st.Uid != 0 && st.Uid != uint32(os.Geteuid()):
+		return fmt.Errorf("state directory %s belongs to another user, uid %d", root, st.Uid)
 	}
 	return nil
 }
@@ -327,6 +336,9 @@ func Read(root, id string) (*State, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
+	if err := checkRoot(root); err != nil {
+		return nil, err
+	}
 	dir, err := unix.Open(filepath.Join(root, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		_, _ = List(root) // removes what a killed command left of it
@@ -413,6 +425,9 @@ func readFile(dir int, name string) ([]byte, error) {
 // List returns the IDs of all containers, sorted. It removes what a create that was killed left before its container
 // existed.
 func List(root string) ([]string, error) {
+	if err := checkRoot(root); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
