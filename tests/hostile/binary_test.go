@@ -60,7 +60,7 @@ func readOnlyMount(s *Sandbox, runtime string) string {
 func playOverwrite(s *Sandbox, runtime string, changes ...Change) string {
 	s.Helper()
 	s.Runtime = runtime
-	b := bundleOf(s, append([]Change{Writable, attack("overwrite", "1500")}, changes...)...)
+	b := bundleOf(s, append([]Change{Writable, attack("overwrite", "/go")}, changes...)...)
 	WriteFile(s.T, filepath.Join(b.Rootfs, "entry"), "#!/proc/self/exe\n", 0o755)
 	c := s.CreateIn(b)
 	s.OK("start", c.ID)
@@ -73,6 +73,7 @@ func playOverwrite(s *Sandbox, runtime string, changes ...Change) string {
 		s.Sock("run", "--bundle", shared.Dir, s.NewID())
 	}
 	s.Runtime = "" // the attacker's from now on
+	WriteFile(s.T, filepath.Join(b.Rootfs, "go"), "", 0o644)
 	c.WantStatus("stopped")
 	return ReadFile(c.Stdout)
 }

@@ -30,6 +30,9 @@ func TestWorkingDirectoryOfDescriptor(t *testing.T) {
 		if n > 3 {
 			link = links[n%len(links)]
 		}
+		if testing.Short() && n > 16 && n%8 != 0 {
+			continue
+		}
 		dir := fmt.Sprintf(link, n)
 		s.Configure(b, cwd(dir), Args("ls"), other)
 		s.Fails(Said("cwd"), "run", "--bundle", b.Dir, "descriptor")

@@ -63,6 +63,14 @@ func allCapabilitiesBut(but ...string) Change {
 	}
 }
 
+// rounds is how often something is tried: often enough, or less where everything takes long.
+func rounds(n int) int {
+	if testing.Short() {
+		return n / 10
+	}
+	return n
+}
+
 // steps reads what the attacker printed: what came of each step.
 func steps(output string) map[string]string {
 	results := make(map[string]string)

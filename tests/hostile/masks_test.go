@@ -101,8 +101,8 @@ func TestMaskRace(t *testing.T) {
 	swapper := s.CreateIn(bundleOf(s, BindAt("/dev-of-other", dev), attack("swap", "/dev-of-other/null", "/dev-of-other/link")))
 	s.OK("start", swapper.ID)
 	waitFor(swapper, "ready\n")
-	ran := 0
-	for range 50 {
+	ran, rounds := 0, rounds(50)
+	for range rounds {
 		r := s.Sock("run", "--bundle", b.Dir, "raced")
 		if r.Stdout != "" {
 			t.Error(r)
@@ -111,7 +111,7 @@ func TestMaskRace(t *testing.T) {
 			ran++
 		}
 	}
-	t.Logf("%d of 50 containers ran", ran)
+	t.Logf("%d of %d containers ran", ran, rounds)
 }
 
 // CVE-2025-52565: what becomes /dev/console, and where the terminal comes from, is a link of the image's.

@@ -127,7 +127,7 @@ func TestProcfsRace(t *testing.T) {
 		s.OK("start", swapper.ID)
 		waitFor(swapper, "ready\n")
 		created := 0
-		for range 50 {
+		for range rounds(50) {
 			r := s.Sock("create", "--bundle", b.Dir, "raced")
 			if r.Code == 0 {
 				created++

@@ -55,10 +55,7 @@ func TestMountTargetRace(t *testing.T) {
 		func(c *specs.Spec) { c.Process.Cwd = "/volume/directory/cwd" },
 	}
 	before := mountsBelow(s.Dir)
-	rounds := 1000
-	if testing.Short() {
-		rounds = 50
-	}
+	rounds := rounds(1000)
 	const workers = 2
 	succeeded, workersDone := [workers]int{}, sync.WaitGroup{}
 	for worker := range workers {
@@ -103,12 +100,13 @@ func TestHostFilesThroughLinks(t *testing.T) {
 	t.Parallel()
 	s := NewSandbox(t)
 	outside, ran := filepath.Join(s.Dir, "outside"), 0
+	file := filepath.Join(s.HostDir(), "file")
 	for _, target := range []string{outside, "../../../../../../../../.." + outside, outside + "/missing", outside + "/missing/more"} {
 		for _, userns := range []bool{false, true} {
 			Must(t, os.MkdirAll(outside, 0o777))
 			changes := []Change{
 				Writable, Args("true"), WithTerminal,
-				BindAt("/etc/hosts", "/etc/hostname"), BindAt("/etc/some/where", "/etc/hostname"), MountAt("/run/lock", "tmpfs", "tmpfs"),
+				BindAt("/etc/hosts", file), BindAt("/etc/some/where", file), MountAt("/run/lock", "tmpfs", "tmpfs"),
 				func(c *specs.Spec) {
 					c.Process.Cwd = "/new"
 					if !userns {

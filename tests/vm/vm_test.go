@@ -16,7 +16,7 @@ import (
 
 // packages are those whose tests run in a machine.
 var packages = []string{
-	"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/integration",
+	"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/hostile", "tests/integration",
 }
 
 // machine is one boot.
@@ -175,6 +175,11 @@ func pack(t *testing.T, dir string) *archive {
 	sock := filepath.Join(dir, "sock")
 	run(t, top, "go", "build", "-tags", tags, "-ldflags", "-s -w", "-o", sock, "./cmd/sock")
 	must(t, a.copy("bin/sock", sock))
+	for name, source := range map[string][]string{"attacker": {tags, "./tests/hostile/attacker"}, "sock-unprotected": {tags + ",weak_exe", "./cmd/sock"}} {
+		program := filepath.Join(dir, name)
+		run(t, top, append([]string{"go", "build", "-ldflags", "-s -w", "-o", program, "-tags"}, source...)...)
+		must(t, a.copy("programs/"+name, program))
+	}
 	for _, name := range packages {
 		binary := filepath.Join(dir, path.Base(name))
 		run(t, top, "go", "test", "-c", "-tags", tags, "-ldflags", "-s -w", "-o", binary, "./"+name)

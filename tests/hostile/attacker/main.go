@@ -9,12 +9,15 @@ import (
 
 var verbs = map[string]func(args []string){
 	"change-stdio": changeStdio,
+	"dump-network": dumpNetwork,
 	"escape":       escape,
+	"flood":        flood,
 	"inherit":      inherit,
 	"naive-bind":   naiveBind,
 	"naive-cwd":    naiveCwd,
 	"naive-mask":   naiveMask,
 	"naive-mkdir":  naiveMkdir,
+	"nothing":      func([]string) {},
 	"overwrite":    overwrite,
 	"pry":          pry,
 	"swap":         swap,
