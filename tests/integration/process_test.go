@@ -392,10 +392,12 @@ func TestPreserveFDs(t *testing.T) {
 	}
 	s.OK("start", c.ID)
 	c.WaitOutput("through a pipe\n")
-	open := Descriptors(t, c.Pid())
-	if len(open) != 4 || !strings.HasPrefix(open["3"], "pipe:") {
-		t.Errorf("open: %v", open)
-	}
+	Eventually(t, "the end of the shell's redirection", func() error {
+		if open := Descriptors(t, c.Pid()); len(open) != 4 || !strings.HasPrefix(open["3"], "pipe:") {
+			return fmt.Errorf("open: %v", open)
+		}
+		return nil
+	})
 }
 
 // What the caller ignores or blocks is not the container's business.
