@@ -120,7 +120,7 @@ func (u *unit) limits(settings []setting, mode Mode) ([]property, error) {
 		return s.file == "cpu.idle" && strings.TrimSpace(s.value) == "1"
 	})
 	for _, s := range settings {
-		name := propertyNames[s.file]
+		name := propertyName(s.file)
 		switch s.file {
 		case "cpu.idle":
 			// A weight of 0 stands for it (systemd 252).
@@ -170,24 +170,37 @@ func (u *unit) limits(settings []setting, mode Mode) ([]property, error) {
 	return list, nil
 }
 
-// propertyNames are systemd.resource-control(5)'s names for what is written into files.
-var propertyNames = map[string]string{
-	"memory.limit_in_bytes": "MemoryLimit",
-	"cpu.shares":            "CPUShares",
-	"blkio.weight":          "BlockIOWeight",
-	"blkio.bfq.weight":      "BlockIOWeight",
-
-	"memory.max":      "MemoryMax",
-	"memory.high":     "MemoryHigh",
-	"memory.low":      "MemoryLow",
-	"memory.min":      "MemoryMin",
-	"memory.swap.max": "MemorySwapMax",
-	"cpu.weight":      "CPUWeight",
-	"io.weight":       "IOWeight",
-
-	"cpuset.cpus": "AllowedCPUs",
-	"cpuset.mems": "AllowedMemoryNodes",
-	"pids.max":    "TasksMax",
+// propertyName is systemd.resource-control(5)'s name for what is written into a file, "" if it has none.
+func propertyName(file string) string {
+	switch file {
+	case "memory.limit_in_bytes":
+		return "MemoryLimit"
+	case "cpu.shares":
+		return "CPUShares"
+	case "blkio.weight", "blkio.bfq.weight":
+		return "BlockIOWeight"
+	case "memory.max":
+		return "MemoryMax"
+	case "memory.high":
+		return "MemoryHigh"
+	case "memory.low":
+		return "MemoryLow"
+	case "memory.min":
+		return "MemoryMin"
+	case "memory.swap.max":
+		return "MemorySwapMax"
+	case "cpu.weight":
+		return "CPUWeight"
+	case "io.weight":
+		return "IOWeight"
+	case "cpuset.cpus":
+		return "AllowedCPUs"
+	case "cpuset.mems":
+		return "AllowedMemoryNodes"
+	case "pids.max":
+		return "TasksMax"
+	}
+	return ""
 }
 
 // propertyNumber reads a limit as the kernel does, perhaps with a unit of 1024; for no limit, max or -1, systemd has the
