@@ -53,6 +53,22 @@ func (s *Sandbox) endSystemd() {
 			s.Errorf("systemctl stop %s: %v: %s", s.Slice(), err, out)
 		}
 	}
+	if !s.Systemd {
+		return
+	}
+	// In hierarchies that systemd doesn't manage, slices are left to whoever named them, as with runc.
+	slices, _ := filepath.Glob(filepath.Join(CgroupRoot, ByCgroup("*", ""), s.Slice()))
+	for _, dir := range slices {
+		if err := RemoveCgroup(dir); err != nil && !os.IsNotExist(err) {
+			s.Error(err)
+		}
+	}
+	if s.Fake != nil { // no systemd: nobody needs it
+		shared, _ := filepath.Glob(CgroupRoot + "/*/system.slice")
+		for _, dir := range shared {
+			_ = unix.Rmdir(dir)
+		}
+	}
 }
 
 // Beside is a sandbox with another --root and the same units.
