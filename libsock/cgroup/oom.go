@@ -106,6 +106,10 @@ func watchLegacy(path string) (events *os.File, next func() (n uint64, ok bool),
 // watchUnified watches memory.events and cgroup.events with inotify, which says
 // when a file of cgroupfs changed but not that the cgroup was removed.
 func watchUnified(path string) (events *os.File, next func() (n uint64, ok bool), err error) {
+	seen, err := readTable(path, "memory.events")
+	if err != nil {
+		return nil, nil, err
+	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("inotify_init1", err)
@@ -117,19 +121,17 @@ func watchUnified(path string) (events *os.File, next func() (n uint64, ok bool)
 			return nil, nil, &fs.PathError{Op: "inotify_add_watch", Path: path + name, Err: err}
 		}
 	}
-	seen, err := readTable(path, "memory.events")
-	if err != nil {
-		events.Close()
-		return nil, nil, err
-	}
 	kills := seen["oom_kill"]
-	gone := false
+	gone, watching := false, false
 	return events, func() (uint64, bool) {
 		var buf [4096]byte
 		for !gone {
-			if _, err := events.Read(buf[:]); err != nil {
-				return 0, false
+			if watching { // else it may have happened before the watches were there
+				if _, err := events.Read(buf[:]); err != nil {
+					return 0, false
+				}
 			}
+			watching = true
 			// Which of the files changed is no matter: reading both is cheap,
 			// and the last process may be the one that was killed.
 			state, err := readTable(path, "cgroup.events")
