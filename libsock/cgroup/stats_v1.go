@@ -120,7 +120,7 @@ func legacyCPUSet(dir string, s *Stats) error {
 func parseRanges(list string) ([]uint16, error) {
 	var all []uint16
 	for part := range strings.SplitSeq(list, ",") {
-		if part == "" {
+		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
 		first, last, isRange := strings.Cut(part, "-")

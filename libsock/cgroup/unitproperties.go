@@ -290,31 +290,13 @@ func roundQuota(quota int64, period uint64) int64 {
 
 // cpuMask converts a list such as 0-3,7 (cpuset(7)) to a bit mask, lowest byte first.
 func cpuMask(list string) ([]byte, error) {
-	const most = 1 << 16
-	var mask []byte
-	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
-		first, last, ok := strings.Cut(part, "-")
-		if !ok {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 32)
-		to, err2 := strconv.ParseUint(last, 10, 32)
-		if err != nil || err2 != nil || from > to || to >= most {
-			return nil, fmt.Errorf("%q is not a list of CPUs or memory nodes", list)
-		}
-		for n := from; n <= to; n++ {
-			for uint64(len(mask)) <= n/8 {
-				mask = append(mask, 0)
-			}
-			mask[n/8] |= 1 << (n % 8)
-		}
-	}
-	if len(mask) == 0 {
+	numbers, err := parseRanges(strings.TrimSpace(list))
+	if err != nil || len(numbers) == 0 {
 		return nil, fmt.Errorf("%q is not a list of CPUs or memory nodes", list)
+	}
+	mask := make([]byte, slices.Max(numbers)/8+1)
+	for _, n := range numbers {
+		mask[n/8] |= 1 << (n % 8)
 	}
 	return mask, nil
 }
