@@ -305,9 +305,12 @@ func (c *Container) pauseBeforeExec(dir *state.Dir, p *prepared, child *child) e
 
 // executed waits for the proof that the child's execve succeeded: its end of the socket is closed without a word.
 func (c *Container) executed(child *child) error {
-	_, err := child.await()
-	if err == errGone {
+	record, err := child.await()
+	switch err {
+	case errGone:
 		return nil
+	case nil:
+		return fmt.Errorf("unexpected record %#x from the child", record.Event)
 	}
 	return err
 }
