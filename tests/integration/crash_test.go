@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,24 +41,7 @@ func TestKilledRuntime(t *testing.T) {
 			t.Parallel()
 			s := NewSandbox(t)
 			b := s.Bundle(variant.change)
-			longest := duration(s, b, variant.args)
-			for i := range rounds {
-				name := fmt.Sprint("killed-", i)
-				cmd := s.Command(append(variant.args, "--bundle", b.Dir, name)...)
-				s.Start(cmd)
-				time.Sleep(rand.N(longest))
-				Must(t, cmd.Process.Kill())
-				s.Finish(cmd)
-				checkTruth(s, name)
-				if r := s.Sock("delete", "--force", name); r.Code != 0 {
-					t.Errorf("round %d: %v", i, r)
-				}
-				s.Fails(Said("does not exist"), "state", name)
-				s.CheckNothingLeft()
-				if t.Failed() {
-					t.Fatalf("in round %d", i)
-				}
-			}
+			killRounds(s, b, rounds, variant.args...)
 		})
 	}
 }
@@ -83,6 +67,29 @@ func duration(s *Sandbox, b Bundle, args []string) time.Duration {
 	s.Finish(cmd)
 	s.OK("delete", "--force", "measured")
 	return d
+}
+
+// killRounds kills a command that makes a container, each time at another moment of what it takes.
+func killRounds(s *Sandbox, b Bundle, rounds int, args ...string) {
+	s.Helper()
+	longest := duration(s, b, args)
+	for i := range rounds {
+		name := fmt.Sprint("killed-", i)
+		cmd := s.Command(append(slices.Clone(args), "--bundle", b.Dir, name)...)
+		s.Start(cmd)
+		time.Sleep(rand.N(longest))
+		Must(s.T, cmd.Process.Kill())
+		s.Finish(cmd)
+		checkTruth(s, name)
+		if r := s.Sock("delete", "--force", name); r.Code != 0 {
+			s.Errorf("round %d: %v", i, r)
+		}
+		s.Fails(Said("does not exist"), "state", name)
+		s.CheckNothingLeft()
+		if s.Failed() {
+			s.Fatalf("in round %d", i)
+		}
+	}
 }
 
 // checkTruth compares the reported status with /proc.

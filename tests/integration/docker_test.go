@@ -101,17 +101,8 @@ func TestDocker(t *testing.T) {
 		removeParents(c.Engine, "")
 	})
 	c.OK("import", s.ImageTar(), "box")
+	c.play(alike)
 	c.play([]scenario{
-		{"run", client.testRun},
-		{"process", client.testProcess},
-		{"isolation", client.testIsolation},
-		{"limits", client.testLimits},
-		{"mounts", client.testMounts},
-		{"exec", client.testExec},
-		{"life", client.testLife},
-		{"terminal", client.testTerminal},
-		{"restart", client.testRestart},
-		{"network", client.testNetwork},
 		{"own network", dockerOwnNetwork},
 		{"out of memory", dockerOutOfMemory},
 		{"more flags", dockerFlags},

@@ -96,6 +96,20 @@ type scenario struct {
 	test func(c client)
 }
 
+// alike are the scenarios of all engines.
+var alike = []scenario{
+	{"run", client.testRun},
+	{"process", client.testProcess},
+	{"isolation", client.testIsolation},
+	{"limits", client.testLimits},
+	{"mounts", client.testMounts},
+	{"exec", client.testExec},
+	{"life", client.testLife},
+	{"terminal", client.testTerminal},
+	{"restart", client.testRestart},
+	{"network", client.testNetwork},
+}
+
 // play runs scenarios as subtests, one after the other.
 func (c client) play(scenarios []scenario) {
 	for _, s := range scenarios {

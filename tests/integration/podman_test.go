@@ -52,17 +52,8 @@ func TestPodman(t *testing.T) {
 	c := newPodman(room, room.Dir, Binary, "--cgroup-parent", "/"+room.Mark)
 	t.Cleanup(func() { removeAll(c) })
 	c.OK("import", c.ImageTar(), "box")
+	c.play(alike)
 	c.play([]scenario{
-		{"run", client.testRun},
-		{"process", client.testProcess},
-		{"isolation", client.testIsolation},
-		{"limits", client.testLimits},
-		{"mounts", client.testMounts},
-		{"exec", client.testExec},
-		{"life", client.testLife},
-		{"terminal", client.testTerminal},
-		{"restart", client.testRestart},
-		{"network", client.testNetwork},
 		{"more flags", podmanFlags},
 		{"rootfs", podmanRootfs},
 		{"user namespace", podmanUserNamespace},

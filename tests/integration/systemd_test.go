@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -384,24 +383,7 @@ func TestSystemdKilledRuntime(t *testing.T) {
 			t.Parallel()
 			s := NewSystemdSandbox(t)
 			b := s.Bundle()
-			longest := duration(s, b, []string{command})
-			for i := range rounds {
-				name := fmt.Sprint("killed-", i)
-				cmd := s.Command(command, "--bundle", b.Dir, name)
-				s.Start(cmd)
-				time.Sleep(rand.N(longest))
-				Must(t, cmd.Process.Kill())
-				s.Finish(cmd)
-				checkTruth(s, name)
-				if r := s.Sock("delete", "--force", name); r.Code != 0 {
-					t.Errorf("round %d: %v", i, r)
-				}
-				s.Fails(Said("does not exist"), "state", name)
-				s.CheckNothingLeft()
-				if t.Failed() {
-					t.Fatalf("in round %d", i)
-				}
-			}
+			killRounds(s, b, rounds, command)
 		})
 	}
 }
