@@ -252,16 +252,22 @@ func (b *builder) placeTree(from, field string, act CloneTree, m specs.Mount) {
 		return
 	}
 	// The child's copy of the host's mounts will do, and then mountinfo has the binds, too, in the order of config.json.
-	flags, mount := unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, stub.Value(slotM)
-	if act.Recursive {
+	b.line(n, act.inChild(stub.Int(unix.AT_FDCWD), stub.Text(act.Path), 0)...)
+	b.place(from, m.Destination, file, stub.Value(slotM), handMount(m))
+}
+
+// inChild has the child do what the step does for the parent: it clones what is at name below dir, looked up with flags,
+// into slotM, and changes its attributes.
+func (c CloneTree) inChild(dir, name stub.Arg, flags int) []stub.Instr {
+	flags |= unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	if c.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(act.Path), stub.Int(flags)))}
-	for _, a := range act.Attrs {
-		ops = append(ops, setAttr(mount, a))
+	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, dir, name, stub.Int(flags)))}
+	for _, a := range c.Attrs {
+		ops = append(ops, setAttr(stub.Value(slotM), a))
 	}
-	b.line(n, ops...)
-	b.place(from, m.Destination, file, mount, handMount(m))
+	return ops
 }
 
 // bindsOutside says whether the sources of binds must be cloned in the host's mount namespace: where the child has no

@@ -26,15 +26,8 @@ func (b *builder) clonedByChild(n Note, act CloneTree) {
 	if act.Device != 0 {
 		b.step(Note{From: n.From, Does: "look at " + act.Path}, CheckDevice{Path: act.Path, Device: act.Device})
 	}
-	flags, tree := unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC, stub.Value(slotM)
-	if act.Recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	ops := []stub.Instr{into(slotM, sys(unix.SYS_OPEN_TREE, stub.Int(unix.AT_FDCWD), stub.Text(act.Path), stub.Int(flags)))}
-	for _, a := range act.Attrs {
-		ops = append(ops, setAttr(tree, a))
-	}
-	ops = append(ops, sys(unix.SYS_DUP3, tree, stub.FD(act.Out), stub.Int(unix.O_CLOEXEC)), closeFD(tree))
+	tree := stub.Value(slotM)
+	ops := append(act.inChild(stub.Int(unix.AT_FDCWD), stub.Text(act.Path), 0), sys(unix.SYS_DUP3, tree, stub.FD(act.Out), stub.Int(unix.O_CLOEXEC)), closeFD(tree))
 	line := Line{Note: n, Ops: ops}
 	if !act.Recursive {
 		line.Says = map[unix.Errno]string{

@@ -77,19 +77,8 @@ func (b *builder) afterStage(attrs *[]Attr) (ops []stub.Instr) {
 // clonedInside has the child clone a tree from its own root into slotM: what is below name there, mounts of the container's
 // too.
 func (b *builder) clonedInside(name string, act CloneTree) []stub.Instr {
-	flags := cloneFlags
-	if act.Recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	ops := []stub.Instr{
-		lookup(slotS, name, 0),
-		into(slotM, sys(unix.SYS_OPEN_TREE, stub.Value(slotS), empty, stub.Int(flags))),
-		closeFD(stub.Value(slotS)),
-	}
-	for _, a := range act.Attrs {
-		ops = append(ops, setAttr(stub.Value(slotM), a))
-	}
-	return ops
+	source := stub.Value(slotS)
+	return append([]stub.Instr{lookup(slotS, name, 0)}, append(act.inChild(source, empty, unix.AT_EMPTY_PATH), closeFD(source))...)
 }
 
 // enterUserNamespace plans the stage and the second clone. It stands in front of lines that name what is staged, so it
