@@ -105,16 +105,48 @@ fetch_go() {
 	hash -r
 }
 
-# build_containerd builds a recent containerd and its ctr, for the tests of the shim. Debian's is years older.
+# build_containerd builds a recent containerd with its ctr and runc's shim, for the tests of our shim. Debian's is years older.
 build_containerd() {
 	version=v2.4.2
 	dir=$PWD/.cache/containerd
-	[ "$(cat "$dir/version" 2>/dev/null)" != $version ] || return 0
+	[ "$(cat "$dir/version" 2>/dev/null)" != "$version, shim" ] || return 0
 	echo "setup: building containerd $version from the Go proxy"
 	rm -rf "$dir"
-	CGO_ENABLED=0 GOBIN=$dir go install github.com/containerd/containerd/v2/cmd/containerd@$version \
-		github.com/containerd/containerd/v2/cmd/ctr@$version || die "could not build containerd"
-	echo $version >"$dir/version"
+	source=github.com/containerd/containerd/v2/cmd
+	CGO_ENABLED=0 GOBIN=$dir go install $source/containerd@$version $source/ctr@$version $source/containerd-shim-runc-v2@$version ||
+		die "could not build containerd"
+	echo "$version, shim" >"$dir/version"
+}
+
+# build_docker builds a recent Docker: dockerd without what the tests don't use (the containerd in it, and graph drivers), and
+# the docker command.
+build_docker() {
+	version=v2.0.0-beta.24 # of 29's modules
+	cli=29.9.3
+	dir=$PWD/.cache/docker
+	[ "$(cat "$dir/version" 2>/dev/null)" != "$version, $cli" ] || return 0
+	echo "setup: building Docker $cli from the Go proxy"
+	rm -rf "$dir"
+	CGO_ENABLED=0 GOBIN=$dir go install -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=29-$version" \
+		-tags netgo,osusergo,no_embedded_containerd,exclude_graphdriver_btrfs,exclude_graphdriver_zfs,exclude_graphdriver_fuseoverlayfs \
+		github.com/moby/moby/v2/cmd/dockerd@$version github.com/moby/moby/v2/cmd/docker-proxy@$version ||
+		die "could not build Docker's daemon"
+	build_docker_cli || die "could not build the docker command"
+	echo "$version, $cli" >"$dir/version"
+}
+
+# build_docker_cli builds the docker command, whose module calls its go.mod and go.sum by other names. The proxy doesn't serve
+# the version of swarmkit that is in there, but that of dockerd.
+build_docker_cli() {
+	source=$(cd / && go mod download -json "github.com/docker/cli@v$cli+incompatible" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
+	swarmkit=$(go version -m "$dir/dockerd" | sed -n 's/^[[:space:]]*dep[[:space:]]*\(github.com\/moby\/swarmkit\/v2\)[[:space:]]*\(v[^[:space:]]*\).*/\1@\2/p')
+	[ -d "$source" ] && [ -n "$swarmkit" ] || return 1
+	cp -r "$source" "$dir/cli" && chmod -R u+w "$dir/cli" || return 1
+	(
+		cd "$dir/cli" && mv vendor.mod go.mod && mv vendor.sum go.sum && go mod edit -require "$swarmkit" &&
+			CGO_ENABLED=0 go build -mod=mod -buildvcs=false -tags netgo,osusergo \
+				-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$cli" -o ../docker ./cmd/docker
+	) && rm -rf "$dir/cli"
 }
 
 case ${1-} in
@@ -133,4 +165,7 @@ go_is_new_enough || command -v go >/dev/null || install golang-go
 go_is_new_enough || fetch_go
 go_is_new_enough || die "Go $want or newer is needed, $(command -v go) is ${found:-missing}: get it from https://go.dev/dl/"
 
-[ "$what" = demo ] || build_containerd
+[ "$what" = demo ] || {
+	build_containerd
+	build_docker
+}
