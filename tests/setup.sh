@@ -75,7 +75,7 @@ packages() {
 	[ "$1" = test ] || return 0
 	# gcc and libc6-dev are for the race detector.
 	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
-	missing /usr/include/seccomp.h=libseccomp-dev zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
+	missing /usr/include/seccomp.h=libseccomp-dev pkg-config=pkgconf zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
 	missing apparmor_parser=apparmor secilc=secilc dbus-daemon=dbus-daemon
 	missing dockerd=docker.io containerd=containerd podman=podman buildah=buildah conmon=conmon catatonit=catatonit
 	missing iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
@@ -116,6 +116,17 @@ build_containerd() {
 	CGO_ENABLED=0 GOBIN=$dir go install $source/containerd@$version $source/ctr@$version $source/containerd-shim-runc-v2@$version ||
 		die "could not build containerd"
 	echo "$version, shim" >"$dir/version"
+}
+
+# build_runc builds a recent runc, to compare with where Debian's is too old: for Docker 29's time namespaces.
+build_runc() {
+	version=v1.5.2
+	dir=$PWD/.cache/runc
+	[ "$(cat "$dir/version" 2>/dev/null)" != $version ] || return 0
+	echo "setup: building runc $version from the Go proxy"
+	rm -rf "$dir"
+	CGO_ENABLED=1 GOBIN=$dir go install -tags netgo,osusergo,seccomp github.com/opencontainers/runc@$version || die "could not build runc"
+	echo $version >"$dir/version"
 }
 
 # build_docker builds a recent Docker: dockerd without what the tests don't use (the containerd in it, and graph drivers), and
@@ -167,5 +178,6 @@ go_is_new_enough || die "Go $want or newer is needed, $(command -v go) is ${foun
 
 [ "$what" = demo ] || {
 	build_containerd
+	build_runc
 	build_docker
 }

@@ -84,7 +84,7 @@ func newContainerd(t *testing.T, f flavour) *containerd {
 	if f.shim {
 		dir, err := shims()
 		Must(t, err)
-		c.flags, c.env = "--runtime io.containerd.sock.v1", []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+		c.flags, c.env = "--runtime io.containerd.sock.v1", []string{"PATH=" + strings.Join([]string{dir, filepath.Dir(programs[0]), os.Getenv("PATH")}, ":")}
 	}
 	WriteFile(t, c.config, fmt.Sprintf("version = 2\nroot = %q\nstate = \"/run/containerd\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"/run/containerd.sock\"\n",
 		filepath.Join(s.Dir, "containerd")), 0o644)

@@ -3,6 +3,7 @@ package engines
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,16 +55,15 @@ func (d *daemon) stop(c client) {
 	}
 }
 
-// TestDocker has Debian's Docker, 20.10 in Debian 12, whose only runtimes are programs, and whose default one is that
-// under test: so builds use it, too.
-func TestDocker(t *testing.T) {
-	t.Parallel()
-	room := engineRoom(t, "dockerd", "docker", "containerd", "iptables")
-	s := room.Sandbox
+// newDocker starts a dockerd in a room, whose default runtime is the one with this configuration: so builds use it, too.
+// states is where the runtime keeps its states.
+func newDocker(room *Room, programs [2]string, runtime map[string]string, states string, settings map[string]any) (client, *daemon) {
+	t, s := room.T, room.Sandbox
+	t.Helper()
 	Must(t, os.Chmod(s.Dir, 0o711)) // the users of user namespaces have to get to their containers
-	config, err := json.Marshal(map[string]any{
-		"runtimes":        map[string]any{"sock": map[string]string{"path": Binary}},
-		"default-runtime": "sock",
+	all := map[string]any{
+		"runtimes":        map[string]any{"tested": runtime},
+		"default-runtime": "tested",
 		"exec-opts":       []string{"native.cgroupdriver=cgroupfs"},
 		"cgroup-parent":   "/" + s.Mark,
 		"data-root":       filepath.Join(s.Dir, "data"),
@@ -71,19 +71,17 @@ func TestDocker(t *testing.T) {
 		"pidfile":         "/run/docker.pid",
 		"hosts":           []string{"unix:///run/docker.sock"},
 		"live-restore":    true,
-	})
+	}
+	maps.Copy(all, settings)
+	config, err := json.Marshal(all)
 	Must(t, err)
 	WriteFile(t, filepath.Join(s.Dir, "daemon.json"), string(config), 0o644)
-	d := &daemon{Room: room, args: []string{"dockerd", "--config-file", filepath.Join(s.Dir, "daemon.json")}, log: filepath.Join(s.Dir, "dockerd.log")}
-	program := "docker"
-	if _, err := os.Stat("/usr/bin/docker"); err == nil {
-		program = "/usr/bin/docker" // Debian's
-	}
+	d := &daemon{Room: room, args: []string{programs[0], "--config-file", filepath.Join(s.Dir, "daemon.json")}, log: filepath.Join(s.Dir, "dockerd.log")}
 	c := client{
-		Engine: Engine{Sandbox: s, Room: room, Args: []string{program}, Env: []string{
+		Engine: Engine{Sandbox: s, Room: room, Args: []string{programs[1]}, Env: []string{
 			"DOCKER_HOST=unix:///run/docker.sock", "DOCKER_CONFIG=" + s.Dir, "DOCKER_BUILDKIT=0", "DOCKER_CONTEXT=default",
 		}},
-		parent: []string{"--cgroup-parent", "/" + s.Mark}, rm: []string{"rm", "--force", "--volumes"}, execNotFound: 126,
+		parent: []string{"--cgroup-parent", "/" + s.Mark}, rm: []string{"rm", "--force", "--volumes"}, execNotFound: 127,
 	}
 	if all := allCapabilities(); ownCapabilities() == all {
 		c.privileged = all // for which Docker asks, also where we haven't got them
@@ -93,14 +91,27 @@ func TestDocker(t *testing.T) {
 		if all := strings.Fields(c.OK("ps", "--all", "--quiet")); len(all) > 0 {
 			c.Try(append([]string{"rm", "--force"}, all...)...)
 		}
-		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/run/docker/runtime-sock/moby/[0-9a-f]*", room.Pid()))
-		if len(states) > 0 {
-			t.Errorf("states are left: %v", states)
+		left, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root%s/moby/[0-9a-f]*", room.Pid(), states))
+		if len(left) > 0 {
+			t.Errorf("states are left: %v", left)
 		}
 		d.stop(c)
-		removeParents(c.Engine, "")
 	})
 	c.OK("import", s.ImageTar(), "box")
+	return c, d
+}
+
+// TestDocker has Debian's Docker, 20.10 in Debian 12, whose only runtimes are programs.
+func TestDocker(t *testing.T) {
+	t.Parallel()
+	room := engineRoom(t, "dockerd", "docker", "containerd", "iptables")
+	programs := [2]string{"dockerd", "docker"}
+	if _, err := os.Stat("/usr/bin/docker"); err == nil {
+		programs[1] = "/usr/bin/docker" // Debian's
+	}
+	t.Cleanup(func() { removeParents(Engine{Sandbox: room.Sandbox, Room: room}, "") })
+	c, d := newDocker(room, programs, map[string]string{"path": Binary}, "/run/docker/runtime-tested", nil)
+	c.execNotFound = 126
 	c.play(alike)
 	c.play([]scenario{
 		{"own network", dockerOwnNetwork},

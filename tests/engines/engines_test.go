@@ -458,7 +458,7 @@ func (c client) testRestart() {
 func (c client) testNetwork() {
 	Equal(c.T, "interfaces without a network", c.script("", "ls /sys/class/net; ip -o -4 addr show lo | grep -o 127.0.0.1/8"), "lo\n127.0.0.1/8")
 	c.start("box", "--network bridge --publish 18080:80", "while :; do echo hello | busybox nc -l -p 80; done")
-	address := c.inspect("box", ".NetworkSettings.IPAddress")
+	address := c.inspect("box", "range .NetworkSettings.Networks}}{{.IPAddress}}{{end")
 	Equal(c.T, "address", c.script("--network container:box", "ip -o -4 addr show eth0 | grep -o 'inet [0-9.]*'"), "inet "+address)
 	for _, to := range []string{address + " 80", "127.0.0.1 18080"} {
 		Eventually(c.T, "answer from "+to, func() error {

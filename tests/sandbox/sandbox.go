@@ -17,9 +17,9 @@ import (
 
 const (
 	// commandTimeout is far more than any command may take.
-	commandTimeout = 15 * time.Second
+	commandTimeout = time.Minute
 	// SettleTimeout is how long something that happens in the background may take.
-	SettleTimeout = 5 * time.Second
+	SettleTimeout = 30 * time.Second
 )
 
 // Sandbox is what one test has for itself: a --root, bundles, cgroups. When the test ends it removes the containers and
