@@ -89,6 +89,8 @@ func (d flagDoc) kind() (kind int, choice string) {
 		return words, "text json"
 	case name == "--rootless":
 		return words, "auto true false"
+	case name == "--fix":
+		return words, "docker containerd"
 	case name == "--profile":
 		return words, "standard lean"
 	case name == "--cwd" || name == "--cgroup": // not on the host

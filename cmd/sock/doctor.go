@@ -2,27 +2,37 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sock-runtime/sock/cmd/sock/engines"
 	"github.com/sock-runtime/sock/libsock/host"
 )
 
 var doctorCommand = &cli.Command{
 	Name:  "doctor",
-	Usage: "check the host and print the configuration of engines",
+	Usage: "check the host, and make engines know sock",
 	Description: `Tries what sock needs of the kernel, says which fast paths are active and why the
-others are not, and prints what to add to the configuration of Docker,
-containerd and Podman so that they use this binary.
+others are not, whether Docker and containerd know sock, and what to add to the
+configuration of engines. Exits with 1 if containers can't run here.
 
-Exits with 1 if containers can't run here.`,
+With --fix it adds that, for docker or containerd. What is there stays as it is,
+and the old file is kept beside the new one. The engine is not restarted.
+
+    # sock doctor --fix docker --dry-run
+    # sock doctor --fix docker`,
 	Flags: []cli.Flag{
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object", DisableDefaultText: true},
+		&cli.StringFlag{Name: "fix", Usage: "have an `ENGINE`, docker or containerd, know sock"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "with --fix, show what would be changed", DisableDefaultText: true},
+		&cli.StringFlag{Name: "config", Usage: "with --fix, the engine's configuration `FILE`: /etc/docker/daemon.json or /etc/containerd/config.toml if it isn't given"},
 	},
 	Action: func(ctx *cli.Context) error {
 		if err := requireArgs(ctx, 0, 0); err != nil {
@@ -32,7 +42,16 @@ Exits with 1 if containers can't run here.`,
 		if err != nil {
 			return fmt.Errorf("find the path of this binary: %w", err)
 		}
-		d := diagnose(host.Probe(), binary)
+		if ctx.IsSet("fix") {
+			if ctx.Bool("json") {
+				return errors.New("--fix has no --json")
+			}
+			return fix(ctx.App.Writer, ctx.String("fix"), ctx.String("config"), binary, ctx.Bool("dry-run"))
+		}
+		if ctx.IsSet("config") || ctx.Bool("dry-run") {
+			return errors.New("--config and --dry-run need --fix")
+		}
+		d := diagnose(slices.Concat(host.Probe(), checkEngines(binary)), binary)
 		write := d.writeTable
 		if ctx.Bool("json") {
 			write = d.writeJSON
@@ -69,27 +88,12 @@ func diagnose(checks []host.Check, binary string) diagnosis {
 	return d
 }
 
-// snippets tells engines of the runtime "sock". In containerd the shim stays runc's, which executes whatever BinaryName says.
+// snippets tells engines of the runtime "sock".
 func snippets(binary string) []snippet {
-	path := strconv.Quote(binary) // both JSON's and TOML's basic strings
-	docker := fmt.Sprintf(`{
-  "runtimes": {
-    "sock": {
-      "path": %s
-    }
-  }
-}
-`, path)
-	containerd := func(version int, plugin string) string {
-		table := fmt.Sprintf(`plugins.%q.containerd.runtimes.sock`, plugin)
-		return fmt.Sprintf(`version = %d
-
-[%s]
-  runtime_type = "io.containerd.runc.v2"
-
-[%s.options]
-  BinaryName = %s
-`, version, table, table, path)
+	list := []snippet{{"Docker", engines.DockerConfig, engines.DockerText(binary)}}
+	for major := 2; major > 0; major-- {
+		name := fmt.Sprint("containerd ", major)
+		list = append(list, snippet{name, engines.ContainerdConfig, engines.Handler(major)})
 	}
 	// A list replaces the default one, which is in front. Without the first Podman shows errors as lines of a log, without the
 	// second it refuses --cgroups=disabled.
@@ -99,13 +103,8 @@ runtime_supports_nocgroup = ["crun", "krun", "sock"]
 
 [engine.runtimes]
 sock = [%s]
-`, path)
-	return []snippet{
-		{"Docker", "/etc/docker/daemon.json", docker},
-		{"containerd 2", "/etc/containerd/config.toml", containerd(3, "io.containerd.cri.v1.runtime")},
-		{"containerd 1", "/etc/containerd/config.toml", containerd(2, "io.containerd.grpc.v1.cri")},
-		{"Podman", "/etc/containers/containers.conf", podman},
-	}
+`, strconv.Quote(binary))
+	return append(list, snippet{"Podman", "/etc/containers/containers.conf", podman})
 }
 
 func (d diagnosis) writeJSON(w io.Writer) error {

@@ -80,8 +80,8 @@ _sock_flags() {
 		valued="--bundle -b --id"
 		;;
 	doctor)
-		flags="--json --help -h"
-		valued=""
+		flags="--json --fix --dry-run --config --help -h"
+		valued="--fix --config"
 		;;
 	completion)
 		flags="--help -h"
@@ -179,6 +179,8 @@ _sock() {
 	update:--mem-bw-schema) return ;;
 	plan:--bundle|plan:-b) _sock_files -d && return ;;
 	plan:--id) return ;;
+	doctor:--fix) _sock_words "docker containerd" && return ;;
+	doctor:--config) _sock_files -f && return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		_sock_words "$flags"

@@ -18,7 +18,7 @@ const module = "github.com/sock-runtime/sock/"
 // layers lists for each package, or each tree of packages that ends in "/", which of ours it may import. The longest entry
 // that fits counts; a package without one is a violation.
 var layers = map[string][]string{
-	"cmd/":     {"libsock", "libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "spec", "spec/coldjson"}, // host for its probes
+	"cmd/":     {"cmd/sock/", "libsock", "libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "spec", "spec/coldjson"}, // host for its probes
 	"shim/":    {"libsock", "libsock/cgroup", "libsock/exe", "libsock/plan", "shim/", "spec"},
 	"spec":     {"spec/"},
 	"spec/":    {},
@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"shim/rootfs":     {"libsock/host", "libsock/plan"},
 	"shim/control":    {"libsock/cgroup", "shim/keeper", "shim/link", "shim/options", "shim/rendezvous"},
 
+	"cmd/sock/engines":            {},
 	"cmd/containerd-shim-sock-v1": {"shim/rendezvous"},
 	"cmd/sock-shimd":              {"libsock/exe", "shim/control", "shim/keeper", "shim/link", "shim/rendezvous", "shim/task", "spec"},
 
@@ -62,7 +63,7 @@ var reserved = map[string][]string{
 	"github.com/containerd/containerd/": shimTrees,
 	"github.com/containerd/ttrpc":       shimTrees,
 	"github.com/containerd/cgroups/":    shimTrees,
-	"github.com/pelletier/go-toml/":     shimTrees,
+	"github.com/pelletier/go-toml/":     append([]string{"cmd/"}, shimTrees...),
 	"google.golang.org/grpc":            shimTrees,
 	"google.golang.org/protobuf/":       shimTrees,
 }

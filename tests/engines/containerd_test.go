@@ -30,6 +30,8 @@ type flavour struct {
 	name string
 	dir  string // where containerd and ctr are; "" is PATH
 	shim bool   // with our shim, otherwise runc's executes the runtime under test
+	// configure, if not nil, writes the configuration; the program is containerd.
+	configure func(c *containerd, program string)
 }
 
 // newest is where tests/setup.sh builds a recent containerd.
@@ -86,8 +88,12 @@ func newContainerd(t *testing.T, f flavour) *containerd {
 		Must(t, err)
 		c.flags, c.env = "--runtime io.containerd.sock.v1", []string{"PATH=" + strings.Join([]string{dir, filepath.Dir(programs[0]), os.Getenv("PATH")}, ":")}
 	}
-	WriteFile(t, c.config, fmt.Sprintf("version = 2\nroot = %q\nstate = \"/run/containerd\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"/run/containerd.sock\"\n",
-		filepath.Join(s.Dir, "containerd")), 0o644)
+	if f.configure != nil {
+		f.configure(c, programs[0])
+	} else {
+		WriteFile(t, c.config, fmt.Sprintf("version = 2\nroot = %q\nstate = \"/run/containerd\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"/run/containerd.sock\"\n",
+			filepath.Join(s.Dir, "containerd")), 0o644)
+	}
 	c.start(programs[0])
 	t.Cleanup(func() {
 		for _, id := range strings.Fields(c.OK("container", "ls", "--quiet")) {
