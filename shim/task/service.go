@@ -365,7 +365,8 @@ func (s *Service) Kill(_ context.Context, r *v2.KillRequest) (*emptypb.Empty, er
 	return empty, nil
 }
 
-// Pids lists a container's processes and says which are execs.
+// Pids lists a container's processes and says which are execs. Of a task without processes, which has ended, it names init: a
+// containerd that starts takes one with none for what a crash has left of a create, and removes it, exit status and all.
 func (s *Service) Pids(_ context.Context, r *v2.PidsRequest) (*v2.PidsResponse, error) {
 	t, err := s.task(r.ID)
 	if err != nil {
@@ -380,6 +381,9 @@ func (s *Service) Pids(_ context.Context, r *v2.PidsRequest) (*v2.PidsResponse, 
 		return nil, coded(err, "list processes")
 	}
 	t.mu.Lock()
+	if len(pids) == 0 {
+		pids = []int{t.init.pid}
+	}
 	execs := map[int]string{}
 	for id, e := range t.execs {
 		if _, ok := e.state.(lifecycle.Active); ok {

@@ -132,6 +132,27 @@ func TestKillAll(t *testing.T) {
 	f.removed("box")
 }
 
+// TestPidsOfEnded checks that a task names its init also between its end and its delete: a containerd that starts removes
+// tasks that name none.
+func TestPidsOfEnded(t *testing.T) {
+	f := newFixture(t)
+	pid := f.started(f.request("box", Script("exit 5")))
+	check := func() {
+		t.Helper()
+		pids, err := f.task.Pids(ctx(), &v2.PidsRequest{ID: "box"})
+		Must(t, err)
+		if len(pids.Processes) != 1 || pids.Processes[0].Pid != uint32(pid) {
+			t.Errorf("pids: %v, want %d", pids.Processes, pid)
+		}
+	}
+	for Alive(pid) {
+		check()
+	}
+	Equal(t, "exit status", f.waited("box", ""), 5)
+	check()
+	f.removed("box")
+}
+
 func TestPidsAndUpdateAndStats(t *testing.T) {
 	f := newFixture(t)
 	pid := f.started(f.request("box"))
