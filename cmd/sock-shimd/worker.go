@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -35,6 +36,9 @@ func runWorker(args []string) error {
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
+	// The keeper's is for what is in the shim's directory. Cgroups are for everybody to look into: a user namespace's root has to
+	// come through those above its own.
+	unix.Umask(0o022)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := control.SetOOMScore(shim.OOMScore); err != nil && !errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("worker: %w", err)
