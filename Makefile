@@ -60,7 +60,7 @@ test-unit: ## the tests beside the code: quick, most need no root
 	$(TEST) ./cmd/... ./libsock/... ./shim/... ./spec/...
 
 test-integration: bin/sock ## the tests that run bin/sock on real bundles and in real engines, as root
-	$(TEST) -count=1 -p 1 ./tests/integration ./tests/engines
+	$(TEST) -count=1 -p 1 ./tests/integration ./tests/engines ./tests/cri
 
 test-vm: ## the tests in a virtual machine: an older kernel, cgroup v2 only (SOCK_TEST_VM_RUN picks tests)
 	go test -timeout 30m -count=1 ./tests/vm

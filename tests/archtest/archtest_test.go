@@ -23,9 +23,10 @@ var layers = map[string][]string{
 	"spec":     {"spec/"},
 	"spec/":    {},
 	"libsock":  {"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/resctrl", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
-	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "spec", "tests/"},
+	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "shim/pause", "spec", "tests/"},
 	"contrib/": {},
 
+	"shim/pause":      {},
 	"shim/wire":       {},
 	"shim/reap":       {"shim/wire"},
 	"shim/link":       {"shim/reap", "shim/wire"},
@@ -66,6 +67,7 @@ var reserved = map[string][]string{
 	"github.com/pelletier/go-toml/":     append([]string{"cmd/"}, shimTrees...),
 	"google.golang.org/grpc":            shimTrees,
 	"google.golang.org/protobuf/":       shimTrees,
+	"k8s.io/":                           {"tests/"},
 }
 
 // plain are the packages that depend on nothing but the standard library, x/sys/unix and each other: what lives in the keeper
