@@ -188,8 +188,8 @@ func (c *Container) launchInit(dir *state.Dir, p *prepared, h *host.Host, preser
 
 // accompany sees a cloned child through to where it waits for start or, without a gate, has executed.
 func (c *Container) accompany(dir *state.Dir, p *prepared, child *child, preserve int) error {
-	if child.start == 0 {
-		return errors.New("container init has ended already, or there is no /proc")
+	if child.start == 0 { // somebody else reaps, and was quicker; what it failed with is in the socket
+		return child.elseWhy(errors.New("container init has ended already, or there is no /proc"))
 	}
 	hooks := hooksOfCreate(p.config.Hooks)
 	if err := c.record(dir, state.Init{Pid: child.pid, StartTime: child.start, Creating: hooks || p.opt.Pause}); err != nil {
