@@ -6,6 +6,7 @@
 package libsock
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -38,9 +39,16 @@ type Runtime struct {
 	Rootless      bool   // cgroups may be denied to us
 	UserNS        bool   // we are in a user namespace, and not the host's root even if our uid is 0
 	Profile       string // plan.Standard or plan.Lean
+	ProfileFrom   string // who has chosen it, for errors
 	Log           *slog.Logger
 	Reaper        Reaper // nil: we wait for our children ourselves
 	CloneParent   bool   // processes become children of our own parent; needs a Reaper
+
+	// AnnotationProfiles are those that config.json's annotation may choose: who writes annotations, a pod's author say, isn't
+	// who decides for the host. Nil is plan.Standard alone.
+	AnnotationProfiles []string
+	// SystemdPaths has systemd make a cgroup also without SystemdCgroup if cgroupsPath has the form slice:prefix:name.
+	SystemdPaths bool
 }
 
 // CreateOptions are the arguments of create and run.
@@ -124,8 +132,8 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 		linux = &specs.Linux{}
 	}
 	p.group, err = cgroup.New(cgroup.Config{
-		Path: linux.CgroupsPath, ID: o.ID, Systemd: r.SystemdCgroup, Annotations: config.Annotations, Rootless: r.Rootless,
-		Disabled: r.NoCgroup,
+		Path: linux.CgroupsPath, ID: o.ID, Annotations: config.Annotations, Rootless: r.Rootless,
+		Disabled: r.NoCgroup, Systemd: r.SystemdCgroup || r.SystemdPaths && cgroup.IsUnit(linux.CgroupsPath),
 	})
 	if err != nil {
 		return nil, err
@@ -205,17 +213,25 @@ func listenVariables(sockets int) []string {
 // profile decides between the config's annotation and the runtime's default. Lean's substitutions are not there yet, so
 // asking for it is refused rather than quietly answered with the standard ones.
 func (r *Runtime) profile(config *specs.Spec) (string, error) {
-	profile, from := r.Profile, "--profile"
-	if p, ok := config.Annotations[spec.AnnotationProfile]; ok {
-		profile, from = p, fmt.Sprintf("annotations[%q]", spec.AnnotationProfile)
+	profile, from := r.Profile, r.ProfileFrom
+	asked, annotated := config.Annotations[spec.AnnotationProfile]
+	if annotated {
+		profile, from = asked, fmt.Sprintf("annotations[%q]", spec.AnnotationProfile)
 	}
-	switch profile {
-	case "", plan.Standard:
-		return plan.Standard, nil
-	case plan.Lean:
+	allowed := r.AnnotationProfiles
+	if allowed == nil {
+		allowed = []string{plan.Standard}
+	}
+	switch {
+	case profile != "" && profile != plan.Standard && profile != plan.Lean:
+		return "", fmt.Errorf("%s: unknown profile %q", from, profile)
+	case annotated && !slices.Contains(allowed, cmp.Or(profile, plan.Standard)):
+		return "", fmt.Errorf("%s: profile %q is not among those that annotations may choose, AnnotationProfiles = %q in %s",
+			from, profile, allowed, spec.SettingsFile)
+	case profile == plan.Lean:
 		return "", fmt.Errorf("%s: profile %q is not supported yet", from, profile)
 	default:
-		return "", fmt.Errorf("%s: unknown profile %q", from, profile)
+		return plan.Standard, nil
 	}
 }
 

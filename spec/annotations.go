@@ -11,3 +11,6 @@ const (
 
 	annotationPrefix = "dev.sock."
 )
+
+// SettingsFile has what holds for all containers of a host, package settings: which profiles an annotation may choose, too.
+const SettingsFile = "/etc/sock/config.toml"

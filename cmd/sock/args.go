@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/libsock"
+	"github.com/sock-runtime/sock/spec"
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 // permute moves the flags of a verb before its arguments, since flags are not looked for after the first argument and
@@ -130,8 +132,27 @@ func newRuntime(ctx *cli.Context) (*libsock.Runtime, error) {
 		Rootless:      rootless,
 		UserNS:        userNS,
 		Profile:       ctx.String("profile"),
+		ProfileFrom:   "--profile",
 		Log:           slog.New(logs),
 	}, nil
+}
+
+// newCreator is newRuntime for a command that makes containers: it heeds the host's settings. Grouping and cgroup driver are
+// the shim's, engines tell us theirs.
+func newCreator(ctx *cli.Context) (*libsock.Runtime, error) {
+	r, err := newRuntime(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, err := settings.Read()
+	if err != nil {
+		return nil, err
+	}
+	r.AnnotationProfiles = host.AnnotationProfiles
+	if !ctx.IsSet("profile") && host.Profile != "" {
+		r.Profile, r.ProfileFrom = host.Profile, spec.SettingsFile
+	}
+	return r, nil
 }
 
 // isRootless reads --rootless: auto means that we are not the host's root.

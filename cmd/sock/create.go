@@ -50,7 +50,7 @@ func createContainer(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := newRuntime(ctx)
+	r, err := newCreator(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/sock-runtime/sock/cmd/sock/engines"
 	"github.com/sock-runtime/sock/libsock/host"
+	"github.com/sock-runtime/sock/libsock/plan"
+	"github.com/sock-runtime/sock/spec"
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 var doctorCommand = &cli.Command{
@@ -51,7 +55,7 @@ and the old file is kept beside the new one. The engine is not restarted.
 		if ctx.IsSet("config") || ctx.Bool("dry-run") {
 			return errors.New("--config and --dry-run need --fix")
 		}
-		d := diagnose(slices.Concat(host.Probe(), checkEngines(binary)), binary)
+		d := diagnose(slices.Concat(host.Probe(), checkSettings(), checkEngines(binary)), binary)
 		write := d.writeTable
 		if ctx.Bool("json") {
 			write = d.writeJSON
@@ -105,6 +109,26 @@ runtime_supports_nocgroup = ["crun", "krun", "sock"]
 sock = [%s]
 `, strconv.Quote(binary))
 	return append(list, snippet{"Podman", "/etc/containers/containers.conf", podman})
+}
+
+// checkSettings says what holds for all containers. If it can't be read, none is made.
+func checkSettings() []host.Check {
+	c := host.Check{Group: "settings", Name: spec.SettingsFile}
+	s, err := settings.Read()
+	if err != nil {
+		c.Verdict, c.Detail = host.Fail, strings.TrimPrefix(err.Error(), spec.SettingsFile+": ")
+		return []host.Check{c}
+	}
+	allowed := s.AnnotationProfiles
+	if allowed == nil {
+		allowed = []string{plan.Standard}
+	}
+	c.Verdict = host.OK
+	c.Detail = fmt.Sprintf("profile %s, annotations may choose %q, shims by %s", cmp.Or(s.Profile, plan.Standard), allowed, cmp.Or(s.Grouping, "namespace"))
+	if s.SystemdCgroup {
+		c.Detail += ", cgroups by systemd"
+	}
+	return []host.Check{c}
 }
 
 func (d diagnosis) writeJSON(w io.Writer) error {

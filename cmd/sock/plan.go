@@ -44,7 +44,7 @@ func printPlan(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := newRuntime(ctx)
+	r, err := newCreator(ctx)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func runContainer(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	r, err := newRuntime(ctx)
+	r, err := newCreator(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -51,6 +51,12 @@ var errNoSystemd = errors.New("systemd cgroup flag passed, but systemd support f
 // unitPatience is how long systemd may take for an answer, and for a job. While it reloads itself it doesn't answer at all.
 var unitPatience = 30 * time.Second
 
+// IsUnit says whether linux.cgroupsPath has the form of a unit's, slice:prefix:name, in which nobody writes a directory.
+func IsUnit(path string) bool {
+	slice, rest, _ := strings.Cut(path, ":")
+	return strings.HasSuffix(slice, ".slice") && strings.Count(rest, ":") == 1 && !strings.Contains(path, "/")
+}
+
 // parseUnit reads linux.cgroupsPath in the form that the systemd driver takes, slice:prefix:name, as runc does.
 func parseUnit(cfg Config) (*unit, error) {
 	u := &unit{slice: "system.slice", container: cfg.ID, user: cfg.Rootless}

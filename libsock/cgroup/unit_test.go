@@ -39,6 +39,17 @@ func startFake(t *testing.T) *fakesystemd.Server {
 	return s
 }
 
+func TestIsUnit(t *testing.T) {
+	for path, want := range map[string]bool{
+		"system.slice:docker:0123": true, "kubepods-burstable-pod1.slice:cri-containerd:0123": true,
+		"": false, "/docker/0123": false, "a:b:c": false, "a.slice": false, "a.slice:b": false, "a.slice:b:c:d": false, "/a.slice:b:c": false, "x/a.slice:b:c": false, "a.slice:b/c:d": false,
+	} {
+		if got := IsUnit(path); got != want {
+			t.Errorf("%q: %t", path, got)
+		}
+	}
+}
+
 func TestParseUnit(t *testing.T) {
 	for path, want := range map[string]string{
 		"":                         "system.slice sock-ID.scope",

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sock-runtime/sock/shim/options"
 	"github.com/sock-runtime/sock/shim/rendezvous"
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 // Start is what a call to start asks for.
@@ -38,7 +39,11 @@ func ParseStart(call rendezvous.Call) (*Start, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Options, err = options.Decode(given); err != nil {
+	host, err := settings.Read()
+	if err != nil {
+		return nil, err
+	}
+	if s.Options, err = options.Decode(given, host); err != nil {
 		return nil, err
 	}
 	switch s.Options.Grouping {

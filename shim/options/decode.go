@@ -4,6 +4,7 @@ package options
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 //go:generate protoc -I ../.. --go_out=../.. --go_opt=paths=source_relative shim/options/options.proto
@@ -28,16 +31,17 @@ const (
 // DefaultRoot is the directory of the containers' states, below it one for each of containerd's namespaces.
 const DefaultRoot = "/run/containerd/sock"
 
-// Decode reads options of any of the known types; nil or empty ones are the defaults. What it returns is valid and has
+// Decode reads options of any of the known types; what they leave open is the host's to say. What it returns is valid and has
 // Grouping and Root set. Errors name the field.
-func Decode(any *anypb.Any) (*Options, error) {
+func Decode(any *anypb.Any, host settings.Settings) (*Options, error) {
 	o, err := decode(any)
 	if err != nil {
 		return nil, err
 	}
+	o.SystemdCgroup = o.SystemdCgroup || host.SystemdCgroup
 	switch o.Grouping {
 	case "":
-		o.Grouping = Namespace
+		o.Grouping = cmp.Or(host.Grouping, Namespace)
 	case Namespace, Pod, Container:
 	default:
 		return nil, fmt.Errorf("options: unknown grouping %q", o.Grouping)

@@ -10,6 +10,8 @@ import (
 	generic "github.com/containerd/containerd/api/types/runtimeoptions/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 func pack(t *testing.T, m proto.Message) *anypb.Any {
@@ -65,7 +67,7 @@ func TestDecode(t *testing.T) {
 		{"shim cgroup for all", pack(t, &runc.Options{ShimCgroup: "/s"}), nil, "shim_cgroup"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := Decode(c.any)
+			got, err := Decode(c.any, settings.Settings{})
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("error is %v, want one with %q", err, c.err)
@@ -76,5 +78,23 @@ func TestDecode(t *testing.T) {
 				t.Errorf("got %v, %v, want %v", got, err, c.want)
 			}
 		})
+	}
+}
+
+// TestHost has settings of the host's for what options leave open.
+func TestHost(t *testing.T) {
+	host := settings.Settings{Grouping: Pod, SystemdCgroup: true}
+	for _, c := range []struct {
+		name string
+		any  *anypb.Any
+		want *Options
+	}{
+		{"none", nil, &Options{Grouping: Pod, Root: DefaultRoot, SystemdCgroup: true}},
+		{"ours", pack(t, &Options{Grouping: Container}), &Options{Grouping: Container, Root: DefaultRoot, SystemdCgroup: true}},
+		{"runc's", pack(t, &runc.Options{ShimCgroup: "/s"}), &Options{Grouping: Pod, Root: DefaultRoot, SystemdCgroup: true, ShimCgroup: "/s"}},
+	} {
+		if got, err := Decode(c.any, host); err != nil || !proto.Equal(got, c.want) {
+			t.Errorf("%s: got %v, %v, want %v", c.name, got, err, c.want)
+		}
 	}
 }

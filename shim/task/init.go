@@ -18,19 +18,22 @@ import (
 	"github.com/sock-runtime/sock/shim/options"
 	"github.com/sock-runtime/sock/shim/rootfs"
 	"github.com/sock-runtime/sock/shim/stdio"
+	"github.com/sock-runtime/sock/spec"
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 // runtime is libsock for one task.
 func (s *Service) runtime(r *record, bundle string) *libsock.Runtime {
 	userNS := libsock.InUserNamespace() // as under a rootless containerd
 	return &libsock.Runtime{
-		Root: r.Root, SystemdCgroup: r.Systemd, Rootless: userNS, UserNS: userNS, Profile: r.Profile, Log: logTo(bundle, r.ID),
+		Root: r.Root, SystemdCgroup: r.Systemd, Rootless: userNS, UserNS: userNS, Profile: r.Profile,
+		ProfileFrom: "options", Log: logTo(bundle, r.ID),
 		Reaper: s.exits, CloneParent: s.link.CloneParent(),
 	}
 }
 
 // newTask makes a container. After an error nothing is left of it.
-func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options) (_ *task, err error) {
+func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options, host settings.Settings) (_ *task, err error) {
 	t := &task{
 		service: s, log: logTo(r.Bundle, r.ID), state: lifecycle.New(), execs: map[string]*exec{},
 		kept: record{
@@ -42,6 +45,10 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options) (_ *task,
 		},
 	}
 	runtime := s.runtime(&t.kept, r.Bundle)
+	runtime.AnnotationProfiles, runtime.SystemdPaths = host.AnnotationProfiles, true
+	if o.Profile == "" {
+		runtime.Profile, runtime.ProfileFrom = host.Profile, spec.SettingsFile
+	}
 	var undo []func() error
 	defer func() {
 		if err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/sock-runtime/sock/shim/lifecycle"
 	"github.com/sock-runtime/sock/shim/link"
 	"github.com/sock-runtime/sock/shim/options"
+	"github.com/sock-runtime/sock/spec/settings"
 )
 
 // Config is what a Service needs.
@@ -147,7 +148,11 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 	if r.Checkpoint != "" || r.ParentCheckpoint != "" {
 		return nil, unimplemented("restoring a checkpoint")
 	}
-	o, err := options.Decode(r.Options)
+	host, err := settings.Read()
+	if err != nil {
+		return nil, precondition("%v", err)
+	}
+	o, err := options.Decode(r.Options, host)
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
@@ -166,7 +171,7 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 		return nil, err
 	}
 	defer done()
-	t, err := s.newTask(r, o)
+	t, err := s.newTask(r, o, host)
 	if err != nil {
 		logTo(r.Bundle, r.ID).Warn("create", "error", err)
 		return nil, coded(err, "")

@@ -18,13 +18,14 @@ const module = "github.com/sock-runtime/sock/"
 // layers lists for each package, or each tree of packages that ends in "/", which of ours it may import. The longest entry
 // that fits counts; a package without one is a violation.
 var layers = map[string][]string{
-	"cmd/":     {"cmd/sock/", "libsock", "libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "spec", "spec/coldjson"}, // host for its probes
-	"shim/":    {"libsock", "libsock/cgroup", "libsock/exe", "libsock/plan", "shim/", "spec"},
-	"spec":     {"spec/"},
-	"spec/":    {},
-	"libsock":  {"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/resctrl", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
-	"tests/":   {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "shim/pause", "spec", "tests/"},
-	"contrib/": {},
+	"cmd/":          {"cmd/sock/", "libsock", "libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "spec", "spec/coldjson", "spec/settings"}, // host for its probes
+	"shim/":         {"libsock", "libsock/cgroup", "libsock/exe", "libsock/plan", "shim/", "spec", "spec/settings"},
+	"spec":          {"spec/"},
+	"spec/":         {},
+	"spec/settings": {"spec"},
+	"libsock":       {"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/resctrl", "libsock/seccomp", "libsock/state", "libsock/stub", "libsock/stub/nofile", "libsock/stub/signals", "spec", "spec/coldjson"},
+	"tests/":        {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "shim/pause", "spec", "tests/"},
+	"contrib/":      {},
 
 	"shim/pause":      {},
 	"shim/wire":       {},
@@ -33,7 +34,7 @@ var layers = map[string][]string{
 	"shim/keeper":     {"shim/reap", "shim/wire"},
 	"shim/rendezvous": {},
 	"shim/rootfs":     {"libsock/host", "libsock/plan"},
-	"shim/control":    {"libsock/cgroup", "shim/keeper", "shim/link", "shim/options", "shim/rendezvous"},
+	"shim/control":    {"libsock/cgroup", "shim/keeper", "shim/link", "shim/options", "shim/rendezvous", "spec/settings"},
 
 	"cmd/sock/engines":            {},
 	"cmd/containerd-shim-sock-v1": {"shim/rendezvous"},
@@ -64,7 +65,7 @@ var reserved = map[string][]string{
 	"github.com/containerd/containerd/": shimTrees,
 	"github.com/containerd/ttrpc":       shimTrees,
 	"github.com/containerd/cgroups/":    shimTrees,
-	"github.com/pelletier/go-toml/":     append([]string{"cmd/"}, shimTrees...),
+	"github.com/pelletier/go-toml/":     append([]string{"cmd/", "spec/settings"}, shimTrees...),
 	"google.golang.org/grpc":            shimTrees,
 	"google.golang.org/protobuf/":       shimTrees,
 	"k8s.io/":                           {"tests/"},

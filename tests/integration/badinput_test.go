@@ -97,6 +97,10 @@ func TestBadConfig(t *testing.T) {
 		{"cgroup outside", func(s *Sandbox, b Bundle) { s.Set(b, "/a/../../b", "linux", "cgroupsPath") }, Said("linux.cgroupsPath")},
 		{"impossible CPU", func(s *Sandbox, b Bundle) { s.Set(b, "999", "linux", "resources", "cpu", "cpus") }, Said("cpu")},
 		{"umask", func(s *Sandbox, b Bundle) { s.Set(b, 0o1000, "process", "user", "umask") }, Said("process.user.umask")},
+		{
+			"profile not allowed", func(s *Sandbox, b Bundle) { s.Set(b, "lean", "annotations", "dev.sock.profile") },
+			Said(`annotations["dev.sock.profile"]: profile "lean"`, `AnnotationProfiles = ["standard"] in /etc/sock/config.toml`),
+		},
 		{"unknown profile", func(s *Sandbox, b Bundle) { s.Set(b, "extreme", "annotations", "dev.sock.profile") }, Said("dev.sock.profile")},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -76,6 +76,17 @@ func (r *Room) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// WriteSettings writes /etc/sock/config.toml of the room.
+func (r *Room) WriteSettings(text string) {
+	r.Helper()
+	const write = `[ -d /run/etc ] || { cp -a /etc /run/etc && mkdir -p /run/etc/sock && mount --bind /run/etc /etc; } && cat > /etc/sock/config.toml`
+	cmd := r.Command("sh", "-c", write)
+	cmd.Stdin = strings.NewReader(text)
+	if result := r.Do(cmd); result.Code != 0 {
+		r.Fatal(result)
+	}
+}
+
 // AddUser makes a user and a group with this id, to whom the 65,536 ids from subIDs on are given. They exist in the room.
 func (r *Room) AddUser(name string, id, subIDs int) {
 	r.Helper()
