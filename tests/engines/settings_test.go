@@ -67,6 +67,9 @@ func TestSettingsOfShim(t *testing.T) {
 			t.Errorf("%s%s: want %q: %v", r.settings, r.profile, r.said, result)
 		}
 	}
+	if log := ReadFile(c.log); !strings.Contains(log, "runtime=io.containerd.sock.v1") {
+		t.Errorf("containerd's log says nothing of refusals:\n%s", log)
+	}
 	if keepers := c.shimProcesses("keeper"); len(keepers) != 1 {
 		t.Errorf("keepers: %v", keepers)
 	}
