@@ -18,7 +18,8 @@ func TestParse(t *testing.T) {
 		{"comments", "# Profile = 'lean'\n", Settings{}, ""},
 		{
 			"all", "Profile = 'lean'\nAnnotationProfiles = ['standard', 'lean']\nGrouping = 'pod'\nSystemdCgroup = true\n",
-			Settings{Profile: "lean", AnnotationProfiles: []string{"standard", "lean"}, Grouping: "pod", SystemdCgroup: true}, "",
+			Settings{Profile: "lean", AnnotationProfiles: []string{"standard", "lean"}, Grouping: "pod", SystemdCgroup: true},
+			"",
 		},
 		{"none for annotations", "AnnotationProfiles = []", Settings{AnnotationProfiles: []string{}}, ""},
 		{"unknown key", "Profile = 'standard'\nProfil = 'lean'\n", Settings{}, `line 2: unknown key "Profil"`},
