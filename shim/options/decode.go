@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	runc "github.com/containerd/containerd/api/types/runc/options"
 	generic "github.com/containerd/containerd/api/types/runtimeoptions/v1"
@@ -152,7 +153,7 @@ func unwrap(w *generic.Options) (*Options, error) {
 	if err := decoder.Decode(&f); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) && len(strict.Errors) > 0 {
-			return nil, fmt.Errorf("options: %s: unknown key %q", source, strict.Errors[0].Key())
+			return nil, fmt.Errorf("options: %s: unknown key %q", source, strings.Join(strict.Errors[0].Key(), "."))
 		}
 		return nil, fmt.Errorf("options: %s: %w", source, err)
 	}

@@ -58,7 +58,7 @@ func TestDecode(t *testing.T) {
 		{"unknown type", &anypb.Any{TypeUrl: "example.Options", Value: []byte{8, 1}}, nil, `unknown type "example.Options"`},
 		{"unknown field", &anypb.Any{TypeUrl: "dev.sock.v1.Options", Value: []byte{0xf8, 0x01, 1}}, nil, "not known"},
 		{"garbage", &anypb.Any{TypeUrl: "dev.sock.v1.Options", Value: []byte{0xff}}, nil, "decode"},
-		{"unknown key", pack(t, &generic.Options{ConfigBody: []byte("Profil = 'lean'")}), nil, `unknown key ["Profil"]`},
+		{"unknown key", pack(t, &generic.Options{ConfigBody: []byte("Profil = 'lean'")}), nil, `unknown key "Profil"`},
 		{"no TOML", pack(t, &generic.Options{ConfigBody: []byte("{}")}), nil, "config_body"},
 		{"no file", pack(t, &generic.Options{ConfigPath: "/nonexistent"}), nil, "config_path: open /nonexistent"},
 		{"grouping", pack(t, &Options{Grouping: "galaxy"}), nil, `unknown grouping "galaxy"`},

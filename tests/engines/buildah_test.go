@@ -36,7 +36,7 @@ func TestBuildah(t *testing.T) {
 	b, from := newBuildah(room, s.Dir, Binary, "env")
 	box := from("--cgroup-parent", "/"+s.Mark, "--memory", "64m")
 
-	t.Run("run", func(t *testing.T) {
+	played(t, buildah, "run", func(t *testing.T) string {
 		b := b.In(t)
 		run := func(flags string, args ...string) Result {
 			return b.Try(append(append([]string{"run", "--network", "none"}, strings.Fields(flags)...), append([]string{box}, args...)...)...)
@@ -81,16 +81,18 @@ func TestBuildah(t *testing.T) {
 		con.Write("hello\n")
 		con.WaitFor("got hello")
 		Equal(t, "exit status", wait(), 5)
+		return works
 	})
 
-	t.Run("user namespace", func(t *testing.T) {
+	played(t, buildah, "user namespace", func(t *testing.T) string {
 		b := b.In(t)
 		box := from("--cgroup-parent", "/"+s.Mark, "--userns-uid-map", "0:100000:5000", "--userns-gid-map", "0:100000:5000")
 		out := b.OK("run", "--network", "none", box, "sh", "-c", "cat /proc/self/uid_map; id -u; stat -c %u /bin/sh; touch /x && echo made")
 		Equal(t, "output", strings.Join(strings.Fields(out), " "), "0 100000 5000 0 0 made")
+		return works
 	})
 
-	t.Run("build", func(t *testing.T) {
+	played(t, buildah, "build", func(t *testing.T) string {
 		b := b.In(t)
 		file := filepath.Join(s.Dir, "Containerfile")
 		const lines = `FROM scratch
@@ -123,12 +125,16 @@ RUN --mount=type=cache,target=/cache,uid=1000 echo cached > /cache/x && cat /cac
 		}
 		built := b.OK("from", "--cgroup-parent", "/"+s.Mark, "built")
 		Equal(t, "file of the image", b.OK("run", "--network", "none", built, "cat", "/built"), "built")
+		return works
 	})
 }
 
 // TestBuildahRootless has that of an ordinary user.
 func TestBuildahRootless(t *testing.T) {
 	t.Parallel()
+	for _, row := range []string{"run", "user namespace", "build"} {
+		defer working(t, buildahRootless, row)
+	}
 	room := engineRoom(t, "buildah", "newuidmap")
 	home, runtime, prefix := ordinaryUser(room)
 	b, from := newBuildah(room, home, runtime, prefix...)

@@ -28,9 +28,10 @@ type containerd struct {
 
 // flavour is a containerd and the way in which it runs containers.
 type flavour struct {
-	name string
-	dir  string // where containerd and ctr are; "" is PATH
-	shim bool   // with our shim, otherwise runc's executes the runtime under test
+	name   string
+	column string // of the table in docs/engines.md
+	dir    string // where containerd and ctr are; "" is PATH
+	shim   bool   // with our shim, otherwise runc's executes the runtime under test
 	// configure, if not nil, writes the configuration; the program is containerd.
 	configure func(c *containerd, program string)
 }
@@ -40,9 +41,10 @@ const newest = "../../.cache/containerd"
 
 // flavours are Debian's containerd, 1.6 in Debian 12, and a recent one.
 var flavours = []flavour{
-	{name: "Debian's, runc's shim"},
-	{name: "Debian's", shim: true},
-	{name: "newest", dir: newest, shim: true},
+	{name: "Debian's, runc's shim", column: oldContainerd},
+	{name: "Debian's", column: oldContainerdShim, shim: true},
+	{name: "newest, runc's shim", column: containerdRunc, dir: newest},
+	{name: "newest", column: containerdShim, dir: newest, shim: true},
 }
 
 // shims builds the programs of the shim, once.
@@ -84,11 +86,16 @@ func newContainerd(t *testing.T, f flavour) *containerd {
 		Engine: Engine{Sandbox: s, Room: room, Args: []string{programs[1], "--address", "/run/containerd.sock"}},
 		flags:  "--runc-binary " + Binary, rootfs: s.Bundle().Rootfs, config: filepath.Join(s.Dir, "config.toml"),
 	}
+	path := os.Getenv("PATH")
+	if f.dir != "" {
+		path = filepath.Dir(programs[0]) + ":" + path // for its own version of runc's shim
+	}
 	if f.shim {
 		dir, err := shims()
 		Must(t, err)
-		c.flags, c.env = "--runtime io.containerd.sock.v1", []string{"PATH=" + strings.Join([]string{dir, filepath.Dir(programs[0]), os.Getenv("PATH")}, ":")}
+		c.flags, path = "--runtime io.containerd.sock.v1", dir+":"+path
 	}
+	c.env = []string{"PATH=" + path}
 	if f.configure != nil {
 		f.configure(c, programs[0])
 	} else {
@@ -172,8 +179,17 @@ func TestContainerd(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			c := newContainerd(t, f)
-			c.testRun()
-			c.testTasks()
+			for _, s := range []struct {
+				name string
+				test func(c *containerd)
+			}{{"run", (*containerd).testRun}, {"tasks", (*containerd).testTasks}} {
+				played(t, f.column, s.name, func(t *testing.T) string {
+					c := *c
+					c.Engine = c.In(t)
+					s.test(&c)
+					return works
+				})
+			}
 		})
 	}
 }

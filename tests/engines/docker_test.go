@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,14 +56,20 @@ func (d *daemon) stop(c client) {
 	}
 }
 
-// newDocker starts a dockerd in a room, whose default runtime is the one with this configuration: so builds use it, too.
+// kill is what a crash does.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	_ = d.cmd.Wait()
+}
+
+// newDocker starts a dockerd in a room, whose default runtime is the one called "tested": so builds use it, too.
 // states is where the runtime keeps its states.
-func newDocker(room *Room, programs [2]string, runtime map[string]string, states string, settings map[string]any) (client, *daemon) {
+func newDocker(room *Room, programs [2]string, runtimes map[string]any, states string, settings map[string]any) (client, *daemon) {
 	t, s := room.T, room.Sandbox
 	t.Helper()
 	Must(t, os.Chmod(s.Dir, 0o711)) // the users of user namespaces have to get to their containers
 	all := map[string]any{
-		"runtimes":        map[string]any{"tested": runtime},
+		"runtimes":        runtimes,
 		"default-runtime": "tested",
 		"exec-opts":       []string{"native.cgroupdriver=cgroupfs"},
 		"cgroup-parent":   "/" + s.Mark,
@@ -97,11 +104,42 @@ func newDocker(room *Room, programs [2]string, runtime map[string]string, states
 		}
 		d.stop(c)
 	})
-	c.OK("import", s.ImageTar(), "box")
+	c.OK("import", "--change", `CMD ["sh"]`, s.ImageTar(), "box")
 	return c, d
 }
 
-// TestDocker has Debian's Docker, 20.10 in Debian 12, whose only runtimes are programs.
+// bySock checks that it is sock that runs the engine's containers, with its states there.
+func bySock(c client, states string) {
+	c.Helper()
+	c.start("box", "", "sleep 1000")
+	gate := fmt.Sprintf("/proc/%d/root%s/moby/%s/started", c.Room.Pid(), states, c.inspect("box", ".Id"))
+	if found, _ := filepath.Glob(gate); len(found) != 1 {
+		c.Errorf("no state of sock's in %s", states)
+	}
+	c.remove("box")
+}
+
+// dockers are the scenarios of all Dockers.
+var dockers = append(slices.Clone(alike), []scenario{
+	{"demo", dockerDemo},
+	{"own network", dockerOwnNetwork},
+	{"out of memory", dockerOutOfMemory},
+	{"more flags", dockerFlags},
+	{"health", dockerHealth},
+	{"namespaces of another", dockerContainerNamespaces},
+	{"host pids", dockerHostPids},
+	{"cgroup parent", dockerCgroupParent},
+	{"policies", dockerPolicies},
+	{"stats", dockerStats},
+	{"commit", dockerCommit},
+	{"events", dockerEvents},
+	{"bytes", dockerBytes},
+	{"storm", dockerStorm},
+	{"build", dockerBuild},
+}...)
+
+// TestDocker has Debian's Docker, 20.10 in Debian 12, whose only runtimes are programs. It starts its containerd itself, which
+// ends with it.
 func TestDocker(t *testing.T) {
 	t.Parallel()
 	room := engineRoom(t, "dockerd", "docker", "containerd", "iptables")
@@ -110,19 +148,115 @@ func TestDocker(t *testing.T) {
 		programs[1] = "/usr/bin/docker" // Debian's
 	}
 	t.Cleanup(func() { removeParents(Engine{Sandbox: room.Sandbox, Room: room}, "") })
-	c, d := newDocker(room, programs, map[string]string{"path": Binary}, "/run/docker/runtime-tested", nil)
-	c.execNotFound = 126
-	c.play(alike)
+	c, d := newDocker(room, programs, map[string]any{"tested": map[string]string{"path": Binary}}, "/run/docker/runtime-*", nil)
+	c.column, c.execNotFound = oldDocker, 126
+	bySock(c, "/run/docker/runtime-*")
+	c.play(dockers)
 	c.play([]scenario{
-		{"own network", dockerOwnNetwork},
-		{"out of memory", dockerOutOfMemory},
-		{"more flags", dockerFlags},
-		{"health", dockerHealth},
-		{"namespaces of another", dockerContainerNamespaces},
-		{"build", dockerBuild},
 		{"live restore", func(c client) { dockerLiveRestore(c, d) }},
+		{"killed daemons", func(c client) { dockerKilled(c, d.kill, func() { d.start(c) }) }},
+		{"killed daemons, ended", func(c client) { dockerEnded(c, d.kill, func() { d.start(c) }) }},
 		{"user namespaces", func(c client) { dockerUserNamespaces(c, d) }}, // for all that come after it
 	})
+}
+
+// recent is where tests/setup.sh builds a program in a recent version.
+func recent(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../.cache", name))
+	Must(t, err)
+	_, err = os.Stat(path)
+	Installable(t, err == nil, path+" is missing: run tests/setup.sh test")
+	return path
+}
+
+// TestDocker29 has a recent Docker on a recent containerd, with the runtime under test as a program that runc's shim executes,
+// with sock's shim, and with a recent runc, which must do alike. (Debian's has no time namespaces, for which Docker asks.)
+func TestDocker29(t *testing.T) {
+	t.Parallel()
+	for _, way := range []struct {
+		column  string
+		runtime map[string]string
+		states  string
+	}{
+		{dockerPath, map[string]string{"path": Binary}, "/run/docker/runtime-runc"},
+		{dockerShim, map[string]string{"runtimeType": "io.containerd.sock.v1"}, "/run/containerd/sock"},
+		{dockerRunc, map[string]string{"path": recent(t, "runc/runc")}, "/run/docker/runtime-runc"},
+	} {
+		t.Run(way.column, func(t *testing.T) {
+			t.Parallel()
+			programs := [2]string{recent(t, "docker/dockerd"), recent(t, "docker/docker")}
+			box := newContainerd(t, flavour{dir: newest, shim: true})
+			runtimes := map[string]any{"tested": way.runtime}
+			if way.column == dockerShim {
+				dockerOptions(box.Room, runtimes)
+			}
+			c, d := newDocker(box.Room, programs, runtimes, way.states, map[string]any{
+				"containerd": "/run/containerd.sock", "userland-proxy-path": recent(t, "docker/docker-proxy"),
+			})
+			c.column, c.privileged = way.column, ownCapabilities()
+			kill := func() {
+				d.kill()
+				_ = box.server.Process.Kill()
+				_ = box.server.Wait()
+			}
+			start := func() {
+				box.start(recent(t, "containerd/containerd"))
+				d.start(c)
+			}
+			ended := []scenario{
+				{"killed daemon, ended", func(c client) { dockerEnded(c, d.kill, func() { d.start(c) }) }},
+				{"killed daemons, ended", func(c client) { dockerEnded(c, kill, start) }},
+			}
+			if way.column == dockerRunc {
+				c.play(alike)
+				c.play(ended)
+				return
+			}
+			bySock(c, way.states)
+			c.play(dockers)
+			if way.column == dockerShim {
+				c.play([]scenario{{"options", testDockerOptions}})
+			}
+			c.play([]scenario{
+				{"live restore", func(c client) { dockerLiveRestore(c, d) }},
+				{"killed daemons", func(c client) { dockerKilled(c, kill, start) }},
+			})
+			c.play(ended)
+			c.play([]scenario{{"user namespaces", func(c client) { dockerUserNamespaces(c, d) }}}) // for all that come after it
+		})
+	}
+}
+
+// dockerOptions adds runtimes with options.
+func dockerOptions(room *Room, runtimes map[string]any) {
+	for name, lines := range map[string]string{
+		"configured": "Root = \"/run/configured\"\nGrouping = \"container\"\n",
+		"wrong":      "Rot = \"/run/wrong\"\n",
+	} {
+		file := filepath.Join(room.Dir, name+".toml")
+		WriteFile(room.T, file, lines, 0o644)
+		runtimes[name] = map[string]any{
+			"runtimeType": "io.containerd.sock.v1", "options": map[string]string{"TypeUrl": "dev.sock.v1.Options", "ConfigPath": file},
+		}
+	}
+}
+
+func testDockerOptions(c client) {
+	c.start("box", "--runtime configured", untilTerm)
+	c.waitFor("box", "ready")
+	state := fmt.Sprintf("/proc/%d/root/run/configured/moby/%s", c.Room.Pid(), c.inspect("box", ".Id"))
+	if _, err := os.Stat(state); err != nil {
+		c.Error(err)
+	}
+	c.Prints("0", "exec", "box", "id", "-u")
+	c.OK("stop", "box")
+	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "3")
+	if _, err := os.Stat(state); err == nil {
+		c.Errorf("%s is left", state)
+	}
+	c.said(c.run("--runtime wrong", "true"), 125, `unknown key "Rot"`)
+	Equal(c.T, "output", c.script("--runtime io.containerd.sock.v1", "echo by its type"), "by its type")
 }
 
 // dockerOwnNetwork has two containers on a network of their own, where Docker's name server knows them.
@@ -189,25 +323,6 @@ func dockerBuild(c client) {
 	Equal(c.T, "output of the image", c.OK(c.line("run --rm", "", "built")...), "built\n1000\n/work")
 	WriteFile(c.T, filepath.Join(dir, "Dockerfile"), "FROM box\nRUN exit 3\n", 0o644)
 	c.said(c.Try("build", "--network", "none", dir), 3, "returned a non-zero code: 3")
-}
-
-// dockerLiveRestore has a container outlive the daemon and containerd.
-func dockerLiveRestore(c client, d *daemon) {
-	c.start("box", "", untilTerm)
-	c.waitFor("box", "ready")
-	pid := Atoi(c.inspect("box", ".State.Pid"))
-	d.stop(c)
-	if !Alive(pid) {
-		c.Error("the container ended with dockerd")
-	}
-	d.start(c)
-	c.wantStatus("box", "running")
-	Equal(c.T, "pid", Atoi(c.inspect("box", ".State.Pid")), pid)
-	c.Prints("0", "exec", "box", "id", "-u")
-	c.OK("pause", "box")
-	c.OK("unpause", "box")
-	c.OK("stop", "box")
-	Equal(c.T, "exit status", c.inspect("box", ".State.ExitCode"), "3")
 }
 
 // dockerUserNamespaces restarts the daemon with --userns-remap, and a user to whom ids of root's are given.

@@ -83,6 +83,8 @@ func allCapabilities() string {
 // scenarios: what an engine's user does, whatever the engine and the way in which it calls the runtime.
 type client struct {
 	Engine
+	column       string   // of the table in docs/engines.md
+	cell         *string  // what the table says of the scenario that is played
 	parent       []string // flags that say where cgroups are made
 	rm           []string // the command that removes a container, whatever it does
 	privileged   string   // the capabilities of --privileged, "" where it can't work
@@ -100,23 +102,29 @@ type scenario struct {
 var alike = []scenario{
 	{"run", client.testRun},
 	{"process", client.testProcess},
-	{"isolation", client.testIsolation},
+	{"capabilities", client.testCapabilities},
+	{"privileged", client.testPrivileged},
+	{"host namespaces", client.testHostNamespaces},
 	{"limits", client.testLimits},
-	{"mounts", client.testMounts},
+	{"volumes", client.testVolumes},
+	{"device", client.testDevice},
 	{"exec", client.testExec},
+	{"pause", client.testPause},
+	{"cp", client.testCopy},
 	{"life", client.testLife},
 	{"terminal", client.testTerminal},
 	{"restart", client.testRestart},
 	{"network", client.testNetwork},
 }
 
-// play runs scenarios as subtests, one after the other.
+// play runs scenarios as subtests, one after the other, and has the table say that they work, unless they say otherwise.
 func (c client) play(scenarios []scenario) {
 	for _, s := range scenarios {
-		c.Run(s.name, func(t *testing.T) {
-			c := c
-			c.Engine = c.In(t)
+		played(c.T, c.column, s.name, func(t *testing.T) string {
+			c, cell := c, works
+			c.Engine, c.cell = c.In(t), &cell
 			s.test(c)
+			return cell
 		})
 	}
 }
@@ -239,21 +247,46 @@ func (c client) testProcess() {
 		"cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_forward"), "1\n1")
 }
 
-func (c client) testIsolation() {
-	status := func(flags, field string) string {
-		return StatusField(c.script(flags, "cat /proc/self/status"), field)
-	}
-	Equal(c.T, "no capabilities", status("--cap-drop all", "CapEff"), "0000000000000000")
-	Equal(c.T, "one capability", status("--cap-drop all --cap-add CHOWN", "CapEff"), "0000000000000001")
-	Equal(c.T, "capabilities of a user", status("--user 1000", "CapEff"), "0000000000000000")
-	Equal(c.T, "seccomp", status("", "Seccomp"), "2")
-	Equal(c.T, "no_new_privs", status("", "NoNewPrivs"), "0")
-	Equal(c.T, "seccomp unconfined", status("--security-opt seccomp=unconfined", "Seccomp"), "0")
-	Equal(c.T, "no_new_privs asked for", status("--security-opt no-new-privileges", "NoNewPrivs"), "1")
+// status is a field of a process's status, in a container with these flags.
+func (c client) status(flags, field string) string {
+	c.Helper()
+	return StatusField(c.script(flags, "cat /proc/self/status"), field)
+}
+
+func (c client) testCapabilities() {
+	Equal(c.T, "no capabilities", c.status("--cap-drop all", "CapEff"), "0000000000000000")
+	Equal(c.T, "one capability", c.status("--cap-drop all --cap-add CHOWN", "CapEff"), "0000000000000001")
+	Equal(c.T, "capabilities of a user", c.status("--user 1000", "CapEff"), "0000000000000000")
+	Equal(c.T, "seccomp", c.status("", "Seccomp"), "2")
+	Equal(c.T, "no_new_privs", c.status("", "NoNewPrivs"), "0")
+	Equal(c.T, "seccomp unconfined", c.status("--security-opt seccomp=unconfined", "Seccomp"), "0")
+	Equal(c.T, "no_new_privs asked for", c.status("--security-opt no-new-privileges", "NoNewPrivs"), "1")
 	profile := filepath.Join(c.Dir, "seccomp.json")
 	WriteFile(c.T, profile, `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 6}]}`, 0o644)
 	Equal(c.T, "a profile of one's own", c.script("--security-opt seccomp="+profile, "mkdir /x 2>&1 | grep -c 'No such device'"), "1")
+	Equal(c.T, "masked", c.script("", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware'"), "3")
+}
 
+// testPrivileged takes a refusal where the engine asks for capabilities that the machine hasn't got, if runc refuses, too.
+func (c client) testPrivileged() {
+	if c.privileged == "" {
+		for _, flags := range []string{"--privileged", "--privileged --runtime runc"} {
+			if r := c.run(flags, "true"); r.Code == 0 || !strings.Contains(r.Stderr, "caps") && !strings.Contains(r.Stderr, "process.capabilities") {
+				c.Errorf("want an error about capabilities: %v", r)
+			}
+		}
+		*c.cell = refused
+		return
+	}
+	Equal(c.T, "capabilities", c.status("--privileged", "CapEff"), c.privileged)
+	Equal(c.T, "seccomp", c.status("--privileged", "Seccomp"), "0")
+	Equal(c.T, "not masked", c.script("--privileged", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware' || true"), "0")
+	c.start("box", "", untilTerm)
+	exec := c.Try("exec", "--privileged", "box", "cat", "/proc/self/status")
+	Equal(c.T, "capabilities of exec", StatusField(exec.Stdout, "CapEff"), c.privileged)
+}
+
+func (c client) testHostNamespaces() {
 	for flag, kind := range map[string]string{"pid": "pid", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup", "network": "net"} {
 		host := NamespaceOf(c.T, c.Room.Pid(), kind)
 		Equal(c.T, "--"+flag+" host", c.script("--"+flag+" host", "readlink /proc/self/ns/"+kind), host)
@@ -263,11 +296,6 @@ func (c client) testIsolation() {
 		if strings.Contains(own, NamespaceOf(c.T, c.Room.Pid(), kind)) {
 			c.Errorf("the %s namespace is the host's", kind)
 		}
-	}
-	Equal(c.T, "masked", c.script("", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware'"), "3")
-	if c.privileged != "" {
-		Equal(c.T, "privileged", status("--privileged", "CapEff"), c.privileged)
-		Equal(c.T, "not masked", c.script("--privileged", "mount | grep -c '/proc/acpi\\|/proc/timer_list\\|/sys/firmware' || true"), "0")
 	}
 }
 
@@ -281,7 +309,7 @@ func (c client) testLimits() {
 	}
 }
 
-func (c client) testMounts() {
+func (c client) testVolumes() {
 	dir := c.HostDir()
 	Equal(c.T, "read-only root", c.script("--read-only --tmpfs /tmp", "(echo x > /x) 2>/dev/null || echo refused; echo y > /tmp/y && cat /tmp/y"), "refused\ny")
 	Equal(c.T, "read-only volume", c.script("--volume "+dir+":/v:ro", "cat /v/file; (echo x > /v/file) 2>/dev/null || echo refused"), "host\nrefused")
@@ -299,6 +327,9 @@ func (c client) testMounts() {
 	if _, ok := m["/b"]; !ok {
 		c.Errorf("no mount at /b: %v", m)
 	}
+}
+
+func (c client) testDevice() {
 	Equal(c.T, "device", c.script("--device /dev/kmsg:/dev/mine:w", ": > /dev/mine && echo writable; (: < /dev/mine) 2>/dev/null || echo unreadable"), "writable\nunreadable")
 }
 
@@ -317,9 +348,6 @@ func (c client) testExec() {
 	c.said(exec("--workdir /nosuch", "true"), c.execNotFound, `chdir to cwd ("/nosuch")`)
 	Equal(c.T, "the container's user and environment", exec("", "sh", "-c", "id -u; echo $A").Stdout, "1000\ncontainer\n")
 	Equal(c.T, "others", exec("--user 0 --workdir /usr --env A=exec", "sh", "-c", "id -u; echo $A; pwd").Stdout, "0\nexec\n/usr\n")
-	if c.privileged != "" {
-		Equal(c.T, "privileged", StatusField(exec("--privileged --user 0", "cat", "/proc/self/status").Stdout, "CapEff"), c.privileged)
-	}
 	Equal(c.T, "seccomp", StatusField(exec("", "cat", "/proc/self/status").Stdout, "Seccomp"), "2")
 	cmd := c.Command("exec", "--interactive", "box", "cat")
 	cmd.Stdin = strings.NewReader("typed\n")
@@ -336,6 +364,30 @@ func (c client) testExec() {
 	}
 }
 
+func (c client) testPause() {
+	c.start("box", "", untilTerm)
+	c.waitFor("box", "ready")
+	c.OK("update", "--memory", "100m", "--memory-swap", "200m", "box")
+	Equal(c.T, "updated limit", c.OK("exec", "box", "cat", memoryLimit()), "104857600")
+	c.OK("pause", "box")
+	c.wantStatus("box", "paused")
+	if r := c.Try("exec", "box", "true"); r.Code == 0 {
+		c.Errorf("exec in a paused container: %v", r)
+	}
+	c.OK("unpause", "box")
+	c.wantStatus("box", "running")
+}
+
+func (c client) testCopy() {
+	c.start("box", "", untilTerm)
+	copied := filepath.Join(c.Dir, "copied")
+	WriteFile(c.T, copied, "copied\n", 0o644)
+	c.OK("cp", copied, "box:/tmp/x")
+	c.Prints("copied", "exec", "box", "cat", "/tmp/x")
+	c.OK("cp", "box:/etc/group", copied)
+	Equal(c.T, "file from the container", ReadFile(copied), "root:x:0:\nuser:x:1000:\n")
+}
+
 func (c client) testLife() {
 	c.start("box", "", untilTerm)
 	c.waitFor("box", "ready")
@@ -346,22 +398,6 @@ func (c client) testLife() {
 	if n := Atoi(c.OK("stats", "--no-stream", "--format", "{{.PIDs}}", "box")); n < 1 {
 		c.Errorf("stats: %d processes", n)
 	}
-	c.OK("update", "--memory", "100m", "--memory-swap", "200m", "box")
-	Equal(c.T, "updated limit", c.OK("exec", "box", "cat", memoryLimit()), "104857600")
-	c.OK("pause", "box")
-	c.wantStatus("box", "paused")
-	if r := c.Try("exec", "box", "true"); r.Code == 0 {
-		c.Errorf("exec in a paused container: %v", r)
-	}
-	c.OK("unpause", "box")
-	c.wantStatus("box", "running")
-	copied := filepath.Join(c.Dir, "copied")
-	WriteFile(c.T, copied, "copied\n", 0o644)
-	c.OK("cp", copied, "box:/tmp/x")
-	c.Prints("copied", "exec", "box", "cat", "/tmp/x")
-	c.OK("cp", "box:/etc/group", copied)
-	Equal(c.T, "file from the container", ReadFile(copied), "root:x:0:\nuser:x:1000:\n")
-
 	c.OK("restart", "box")
 	c.waitFor("box", "ready\nterm\nready")
 	c.OK("stop", "box")

@@ -7,4 +7,10 @@ import (
 	. "github.com/sock-runtime/sock/tests/sandbox"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) {
+	code := Main(m)
+	if code == 0 {
+		code = checkTables()
+	}
+	os.Exit(code)
+}

@@ -17,6 +17,7 @@ import (
 // TestShimEvents checks what containerd tells of a task's life.
 func TestShimEvents(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "events")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	listener := c.Command("events")
 	log := c.LogFile("events")
@@ -51,6 +52,7 @@ func TestShimEvents(t *testing.T) {
 // TestShimBytes passes megabytes through both streams and compares each byte.
 func TestShimBytes(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "bytes")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	const lines = 300000
 	r := c.Try(c.line("box", "--rm", "sh", "-c", fmt.Sprintf("seq %d; seq %d >&2", lines, lines))...)
@@ -74,6 +76,7 @@ func TestShimBytes(t *testing.T) {
 // TestShimStorm runs many short containers and execs at once. Each one's exit status is true.
 func TestShimStorm(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "storm")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	c.OK(c.line("box", "--detach", "sleep", "1000")...)
 	var all sync.WaitGroup
@@ -125,6 +128,7 @@ func (c *containerd) killWorkers() (stop func() int) {
 // TestShimTerminalSurvives kills workers while they move a terminal's bytes, both ways: none is lost, none comes twice.
 func TestShimTerminalSurvives(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "terminal")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	const lines = 60
 	script := fmt.Sprintf("stty -echo; echo ready; i=0; while [ $i -lt %d ]; do read line; echo $line; seq $((i * 1000)) $((i * 1000 + 999)); i=$((i + 1)); done; exit 4", lines)
@@ -154,6 +158,7 @@ func TestShimTerminalSurvives(t *testing.T) {
 // TestShimSurvives kills containerd, and workers again and again, under running containers and commands that wait for them.
 func TestShimSurvives(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "killed containerd")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	const boxes = 8
 	var waiting sync.WaitGroup
@@ -220,6 +225,7 @@ func TestShimSurvives(t *testing.T) {
 // next one does, and every exit status and every byte arrives.
 func TestShimKilledUnderLoad(t *testing.T) {
 	t.Parallel()
+	defer working(t, containerdShim, "killed workers")
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	c.OK(c.line("box", "--detach", "sleep", "1000")...)
 	stop := c.killWorkers()
