@@ -23,7 +23,6 @@ type containerd struct {
 	config string
 	env    []string
 	server *exec.Cmd
-	log    string
 }
 
 // flavour is a containerd and the way in which it runs containers.
@@ -121,7 +120,6 @@ func (c *containerd) start(program string) {
 	c.Helper()
 	log := c.LogFile("containerd")
 	c.server = c.Room.Command(program, "--config", c.config)
-	c.log = log.Name()
 	c.server.Stdout, c.server.Stderr, c.server.Env = log, log, append(c.server.Env, c.env...)
 	Must(c.T, c.server.Start())
 	for deadline := time.Now().Add(time.Minute); c.Try("version").Code != 0; time.Sleep(20 * time.Millisecond) {

@@ -3,6 +3,7 @@ package engines
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	room.WriteSettings("Grouping = 'galaxy'\n")
-	if r := room.Do(room.Command(Binary, "doctor")); r.Code != 1 || !strings.Contains(r.Stdout, `fail  /etc/sock/config.toml         Grouping: "galaxy" is none of`) {
+	if r := room.Do(room.Command(Binary, "doctor")); r.Code != 1 || !regexp.MustCompile(`fail +/etc/sock/config.toml +Grouping: "galaxy" is none of`).MatchString(r.Stdout) {
 		t.Errorf("%v", r)
 	}
 }
@@ -66,9 +67,6 @@ func TestSettingsOfShim(t *testing.T) {
 		if said := strings.ReplaceAll(result.Stderr, `\"`, `"`); (r.said == "") != (result.Code == 0) || !strings.Contains(said, r.said) {
 			t.Errorf("%s%s: want %q: %v", r.settings, r.profile, r.said, result)
 		}
-	}
-	if log := ReadFile(c.log); !strings.Contains(log, "runtime=io.containerd.sock.v1") {
-		t.Errorf("containerd's log says nothing of refusals:\n%s", log)
 	}
 	if keepers := c.shimProcesses("keeper"); len(keepers) != 1 {
 		t.Errorf("keepers: %v", keepers)
