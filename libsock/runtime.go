@@ -65,6 +65,8 @@ type CreateOptions struct {
 	PreserveFDs   int    // descriptors from 3 on that the process inherits
 	ListenFDs     int    // how many of them it is told of as sockets that systemd passed, sd_listen_fds(3)
 	NotifySocket  string // where the service manager listens, sd_notify(3); "" if none does
+	// Amend, if not nil, changes what was read from config.json before it is validated.
+	Amend func(*specs.Spec) error
 
 	pipes bool // stand between our stdio and the process where it would have to be given away
 }
@@ -107,6 +109,11 @@ func (r *Runtime) prepare(o CreateOptions, gate bool) (*prepared, error) {
 	config, err := spec.Load(o.Bundle)
 	if err != nil {
 		return nil, err
+	}
+	if o.Amend != nil {
+		if err := o.Amend(config); err != nil {
+			return nil, err
+		}
 	}
 	if err := spec.Validate(config, o.Bundle); err != nil {
 		return nil, err

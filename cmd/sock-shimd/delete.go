@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sock-runtime/sock/shim/pod"
 	"github.com/sock-runtime/sock/shim/rendezvous"
 	"github.com/sock-runtime/sock/shim/task"
 )
@@ -23,6 +24,9 @@ func remove(c rendezvous.Command) ([]byte, error) {
 		if other := rendezvous.DirOf(string(address)); other != "" {
 			dir = other
 		}
+	}
+	if err := pod.Remove(dir, c.ID); err != nil {
+		return nil, fmt.Errorf("delete: %w", err)
 	}
 	response, err := task.Remove(dir, c.Namespace, c.ID, bundle)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	v2 "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sock-runtime/sock/shim/control"
 	"github.com/sock-runtime/sock/shim/link"
+	"github.com/sock-runtime/sock/shim/pod"
 	"github.com/sock-runtime/sock/shim/task"
 )
 
@@ -47,20 +49,26 @@ func runWorker(args []string) error {
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	service, err := task.New(task.Config{Link: l, Dir: shim.Dir, Namespace: shim.Namespace, Address: shim.Events, Log: log})
+	pods, err := pod.New(l, shim.Dir, log)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
+	service, err := task.New(task.Config{Link: l, Dir: shim.Dir, Namespace: shim.Namespace, Address: shim.Events, Log: log, Pods: pods})
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	pods.Serve(service)
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(survive(log)))
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	service.Register(server)
+	pods.Register(server)
 	grace := namespaceGrace
 	if shim.Grouped {
 		grace = groupGrace
 	}
-	go control.New(l, shim.Dir, service, log, grace).Serve()
+	go control.New(l, shim.Dir, all{service, pods}, log, grace).Serve()
 	go func() {
 		if err := server.Serve(context.Background(), l.Listener(link.Task)); err != nil {
 			log.Error("serve the tasks", "error", err)
@@ -69,6 +77,23 @@ func runWorker(args []string) error {
 	<-l.Done()
 	os.Exit(0) // connections are the keeper's, not to be closed in an orderly manner
 	return nil
+}
+
+// all is what the shim serves.
+type all struct {
+	*task.Service
+	pods *pod.Service
+}
+
+// Tasks counts pods as well.
+func (a all) Tasks() int { return a.Service.Tasks() + a.pods.Pods() }
+
+// Cleanup is for a task or a pod; a pod's process is a task of the same id.
+func (a all) Cleanup(ctx context.Context, id, bundle string) (*v2.DeleteResponse, error) {
+	if err := a.pods.Cleanup(ctx, id); err != nil {
+		return nil, err
+	}
+	return a.Service.Cleanup(ctx, id, bundle)
 }
 
 // survive has a panic fail one request: another worker would get the same one, and end of it, too.

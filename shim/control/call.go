@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,7 +27,15 @@ type Start struct {
 	Group   string // "" is the whole namespace
 	Dir     string // of the shim that is to serve the task
 	Options *options.Options
+	Version int // of the shim API that the caller knows
 }
+
+// The versions of the shim API. With the third one, containerd doesn't execute start for the containers of a pod that is a
+// sandbox: it takes the address that it has.
+const (
+	plainVersion   = 2
+	sandboxVersion = 3
+)
 
 // ParseStart finds out which shim a call to start is for. Errors are for containerd's user to read.
 func ParseStart(call rendezvous.Call) (*Start, error) {
@@ -35,7 +44,7 @@ func ParseStart(call rendezvous.Call) (*Start, error) {
 		return nil, fmt.Errorf("start: not a command line of containerd's: %q", call.Args[1:])
 	}
 	s := &Start{Command: command}
-	given, err := optionsOf(call.Stdin, command)
+	given, version, err := optionsOf(call.Stdin, command)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +55,7 @@ func ParseStart(call rendezvous.Call) (*Start, error) {
 	if s.Options, err = options.Decode(given, host); err != nil {
 		return nil, err
 	}
+	s.Version = version
 	switch s.Options.Grouping {
 	case options.Container:
 		s.Group = command.ID
@@ -59,33 +69,36 @@ func ParseStart(call rendezvous.Call) (*Start, error) {
 }
 
 // optionsOf finds the task's options on start's standard input: containerd 2.3 and newer write BootstrapParams that have them
-// as an extension, older ones write the options as they are.
-func optionsOf(stdin []byte, c rendezvous.Command) (*anypb.Any, error) {
+// as an extension, older ones write the options as they are. So what is there also tells which version of the API is known.
+func optionsOf(stdin []byte, c rendezvous.Command) (given *anypb.Any, version int, err error) {
 	if len(stdin) == 0 {
-		return nil, nil
+		return nil, plainVersion, nil
 	}
 	var params bootstrap.BootstrapParams
 	if err := proto.Unmarshal(stdin, &params); err == nil && params.InstanceID == c.ID && params.Namespace == c.Namespace {
 		for _, e := range params.Extensions {
 			if options.Known(e.GetValue()) {
-				return e.GetValue(), nil
+				return e.GetValue(), sandboxVersion, nil
 			}
 		}
-		return nil, nil
+		return nil, sandboxVersion, nil
 	}
-	var given anypb.Any
-	if err := proto.Unmarshal(stdin, &given); err != nil {
-		return nil, fmt.Errorf("options: standard input is neither options nor bootstrap parameters: %w", err)
+	given = &anypb.Any{}
+	if err := proto.Unmarshal(stdin, given); err != nil {
+		return nil, 0, fmt.Errorf("options: standard input is neither options nor bootstrap parameters: %w", err)
 	}
-	return &given, nil
+	return given, plainVersion, nil
 }
 
 // podLabels are annotations whose values are a pod's, those that runc's shim groups by.
 var podLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
 
-// podOf is the pod that a bundle belongs to; its own id if it has none.
+// podOf is the pod that a bundle belongs to; its own id if it has none, or is that of a sandbox, which has no config.
 func podOf(bundle, id string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("find the container's pod: %w", err)
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -140,7 +141,14 @@ func (s *Server) start(call rendezvous.Call) (rendezvous.Answer, error) {
 	if err := os.WriteFile(filepath.Join(call.Dir, rendezvous.AddressFile), []byte(address), 0o600); err != nil {
 		return rendezvous.Answer{}, fmt.Errorf("start: %w", err)
 	}
-	return rendezvous.Answer{Stdout: []byte(address)}, nil
+	if where.Version < sandboxVersion {
+		return rendezvous.Answer{Stdout: []byte(address)}, nil // understood by all
+	}
+	out, err := json.Marshal(map[string]any{"version": sandboxVersion, "address": address, "protocol": "ttrpc"})
+	if err != nil {
+		return rendezvous.Answer{}, fmt.Errorf("start: %w", err)
+	}
+	return rendezvous.Answer{Stdout: out}, nil
 }
 
 // delete comes after each task, also where the task was removed as it should be.

@@ -80,8 +80,8 @@ func killError(err error) error {
 	return coded(err, "kill")
 }
 
-// checkID refuses what can't be a file name.
-func checkID(kind, id string) error {
+// CheckID refuses what can't be a file name.
+func CheckID(kind, id string) error {
 	const longest = 200
 	if id == "" || len(id) > longest || id == "." || id == ".." || strings.ContainsAny(id, "/\x00\n,") {
 		return invalid("%s id %q", kind, fmt.Sprintf("%.64s", id))

@@ -74,7 +74,7 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options, host sett
 	if err := s.openStdio(t.init.io, t.stdioOf("")); err != nil {
 		return nil, err
 	}
-	t.box, err = runtime.Create(libsock.CreateOptions{
+	t.box, err = s.createBox(runtime, libsock.CreateOptions{
 		ID: r.ID, Bundle: r.Bundle, KeepConsole: r.Terminal, Stdio: t.init.io.Stdio(), NoPivot: o.NoPivotRoot, NoNewKeyring: o.NoNewKeyring,
 	})
 	t.init.io.Started()
@@ -91,6 +91,17 @@ func (s *Service) newTask(r *v2.CreateTaskRequest, o *options.Options, host sett
 		}
 	}
 	return t, t.save()
+}
+
+// createBox makes the container, with what its pod has for it.
+func (s *Service) createBox(runtime *libsock.Runtime, o libsock.CreateOptions) (*libsock.Container, error) {
+	if s.pods != nil {
+		o.Amend = s.pods.Amend
+		using := s.pods.Using()
+		using.Lock()
+		defer using.Unlock()
+	}
+	return runtime.Create(o)
 }
 
 func ignoreEnded(err error) error {

@@ -11,29 +11,29 @@ import (
 func (s *Service) Register(server *ttrpc.Server) {
 	for _, name := range []string{"containerd.task.v2.Task", "containerd.task.v3.Task"} {
 		server.RegisterService(name, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
-			"State":      method(s.State),
-			"Create":     method(s.Create),
-			"Start":      method(s.Start),
-			"Delete":     method(s.Delete),
-			"Pids":       method(s.Pids),
-			"Pause":      method(s.Pause),
-			"Resume":     method(s.Resume),
-			"Checkpoint": method(s.Checkpoint),
-			"Kill":       method(s.Kill),
-			"Exec":       method(s.Exec),
-			"ResizePty":  method(s.ResizePty),
-			"CloseIO":    method(s.CloseIO),
-			"Update":     method(s.Update),
-			"Wait":       method(s.Wait),
-			"Stats":      method(s.Stats),
-			"Connect":    method(s.Connect),
-			"Shutdown":   method(s.Shutdown),
+			"State":      Method(s.State),
+			"Create":     Method(s.Create),
+			"Start":      Method(s.Start),
+			"Delete":     Method(s.Delete),
+			"Pids":       Method(s.Pids),
+			"Pause":      Method(s.Pause),
+			"Resume":     Method(s.Resume),
+			"Checkpoint": Method(s.Checkpoint),
+			"Kill":       Method(s.Kill),
+			"Exec":       Method(s.Exec),
+			"ResizePty":  Method(s.ResizePty),
+			"CloseIO":    Method(s.CloseIO),
+			"Update":     Method(s.Update),
+			"Wait":       Method(s.Wait),
+			"Stats":      Method(s.Stats),
+			"Connect":    Method(s.Connect),
+			"Shutdown":   Method(s.Shutdown),
 		}})
 	}
 }
 
-// method adapts a method to ttrpc.
-func method[Request, Response any](do func(context.Context, *Request) (*Response, error)) ttrpc.Method {
+// Method adapts a method to ttrpc.
+func Method[Request, Response any](do func(context.Context, *Request) (*Response, error)) ttrpc.Method {
 	return func(ctx context.Context, unmarshal func(any) error) (any, error) {
 		r := new(Request)
 		if err := unmarshal(r); err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/sock-runtime/sock/shim/lifecycle"
 	"github.com/sock-runtime/sock/shim/link"
 	"github.com/sock-runtime/sock/shim/options"
+	"github.com/sock-runtime/sock/shim/rendezvous"
 	"github.com/sock-runtime/sock/spec/settings"
 )
 
@@ -40,12 +41,23 @@ type Config struct {
 	Namespace string // containerd's
 	Address   string // containerd's ttrpc socket, for events
 	Log       *slog.Logger
+	Pods      Pods // nil: there are none
+}
+
+// Pods know what the containers of a pod have in common, where there is no pause container.
+type Pods interface {
+	// Amend gives a container what its pod has for it.
+	Amend(*specs.Spec) error
+	// Using is to be held from before Amend until what it has named isn't needed any more.
+	Using() sync.Locker
 }
 
 // Service serves the tasks.
 type Service struct {
 	link      link.Link
+	dir       string
 	namespace string
+	pods      Pods
 	log       *slog.Logger
 	records   records
 	events    *events.Publisher
@@ -73,7 +85,7 @@ const (
 // New takes over the tasks of an earlier worker, if there was one, and serves.
 func New(c Config) (*Service, error) {
 	s := &Service{
-		link: c.Link, namespace: c.Namespace, log: c.Log, records: records(filepath.Join(c.Dir, "tasks")), exits: newExits(c.Link),
+		link: c.Link, dir: c.Dir, namespace: c.Namespace, pods: c.Pods, log: c.Log, records: records(filepath.Join(c.Dir, "tasks")), exits: newExits(c.Link),
 		began: time.Now(), launches: make(chan struct{}, maxLaunches),
 		tasks: map[string]*task{}, creating: map[string]bool{}, deleted: map[string]*record{},
 	}
@@ -142,7 +154,7 @@ var empty = &emptypb.Empty{}
 
 // Create makes a container whose process waits for Start.
 func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.CreateTaskResponse, error) {
-	if err := checkID("container", r.ID); err != nil {
+	if err := CheckID("container", r.ID); err != nil {
 		return nil, err
 	}
 	if r.Checkpoint != "" || r.ParentCheckpoint != "" {
@@ -166,6 +178,9 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 		return &v2.CreateTaskResponse{Pid: uint32(old.init.pid)}, nil
 	}
 	defer s.unreserve(r.ID)
+	if err := s.leaveAddress(r.Bundle); err != nil {
+		return nil, err
+	}
 	done, err := s.launch(ctx)
 	if err != nil {
 		return nil, err
@@ -186,6 +201,20 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 	t.watchOOM()
 	s.exits.watch(t.init.pid, t.init.start, t.initEnded)
 	return &v2.CreateTaskResponse{Pid: uint32(t.init.pid)}, nil
+}
+
+// leaveAddress writes the shim's address into a bundle, where delete looks for it, if start was not asked to: as for containers
+// of a sandbox.
+func (s *Service) leaveAddress(bundle string) error {
+	f, err := os.OpenFile(filepath.Join(bundle, rendezvous.AddressFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.WriteString(rendezvous.Scheme + filepath.Join(s.dir, rendezvous.TaskSocket))
+		err = errors.Join(err, f.Close())
+	}
+	return coded(err, "leave the shim's address")
 }
 
 // reserve takes an ID for a new task. It returns the one that an earlier worker made for the same request.
@@ -278,7 +307,7 @@ func (s *Service) Exec(_ context.Context, r *v2.ExecProcessRequest) (*emptypb.Em
 	if err != nil {
 		return nil, err
 	}
-	if err := checkID("exec", r.ExecID); err != nil {
+	if err := CheckID("exec", r.ExecID); err != nil {
 		return nil, err
 	}
 	if err := t.addExec(r); err != nil {
@@ -400,7 +429,7 @@ func (s *Service) Pids(_ context.Context, r *v2.PidsRequest) (*v2.PidsResponse, 
 	for _, pid := range pids {
 		info := &types.ProcessInfo{Pid: uint32(pid)}
 		if id, ok := execs[pid]; ok {
-			if info.Info, err = pack(&runc.ProcessDetails{ExecID: id}); err != nil {
+			if info.Info, err = Pack(&runc.ProcessDetails{ExecID: id}); err != nil {
 				return nil, err
 			}
 		}
@@ -409,8 +438,8 @@ func (s *Service) Pids(_ context.Context, r *v2.PidsRequest) (*v2.PidsResponse, 
 	return response, nil
 }
 
-// pack makes an Any as containerd does: the type's bare name is its URL.
-func pack(m proto.Message) (*anypb.Any, error) {
+// Pack makes an Any as containerd does: the type's bare name is its URL.
+func Pack(m proto.Message) (*anypb.Any, error) {
 	data, err := proto.Marshal(m)
 	return &anypb.Any{TypeUrl: string(m.ProtoReflect().Descriptor().FullName()), Value: data}, err
 }
@@ -497,7 +526,7 @@ func (s *Service) Stats(_ context.Context, r *v2.StatsRequest) (*v2.StatsRespons
 	if err != nil {
 		return nil, coded(err, "")
 	}
-	any, err := pack(metrics)
+	any, err := Pack(metrics)
 	if err != nil {
 		return nil, coded(err, "")
 	}

@@ -13,11 +13,20 @@ import (
 
 // metricsOf reads a container's use of resources in the form that containerd's clients know for the host's cgroups.
 func metricsOf(box *libsock.Container) (proto.Message, error) {
-	s, err := box.Stats()
+	return Metrics(box)
+}
+
+// Metrics is metricsOf for whatever has a cgroup.
+func Metrics(of interface {
+	Stats() (*cgroup.Stats, error)
+	OOMKills() (uint64, error)
+},
+) (proto.Message, error) {
+	s, err := of.Stats()
 	if err != nil {
 		return nil, err
 	}
-	kills, err := box.OOMKills()
+	kills, err := of.OOMKills()
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ var layers = map[string][]string{
 	"contrib/":      {},
 
 	"shim/pause":      {},
+	"shim/podconfig":  {},
 	"shim/wire":       {},
 	"shim/reap":       {"shim/wire"},
 	"shim/link":       {"shim/reap", "shim/wire"},
@@ -38,7 +39,7 @@ var layers = map[string][]string{
 
 	"cmd/sock/engines":            {},
 	"cmd/containerd-shim-sock-v1": {"shim/rendezvous"},
-	"cmd/sock-shimd":              {"libsock/exe", "shim/control", "shim/keeper", "shim/link", "shim/rendezvous", "shim/task", "spec"},
+	"cmd/sock-shimd":              {"libsock/exe", "shim/control", "shim/keeper", "shim/link", "shim/pod", "shim/rendezvous", "shim/task", "spec"},
 
 	"libsock/cgroup":       {"libsock/cgroup/dbus", "libsock/resctrl", "libsock/stub/bpf"},
 	"libsock/cgroup/dbus":  {},
@@ -80,7 +81,7 @@ const helper = "cmd/containerd-shim-sock-v1"
 
 // unsafePackages may import unsafe: system calls on structures that x/sys/unix has no functions for, and what protoc
 // generates.
-var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals", "shim/reap", "shim/options"}
+var unsafePackages = []string{"libsock/stub", "libsock/stub/bpf", "libsock/stub/nofile", "libsock/stub/signals", "shim/reap", "shim/options", "shim/pod"}
 
 // stubModules are all that the interpreter may import beside the standard library.
 var stubModules = []string{"golang.org/x/sys/unix"}

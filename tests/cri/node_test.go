@@ -37,6 +37,7 @@ type handler struct {
 var handlers = []handler{
 	{"runc", "runc", true},
 	{"sock", "sock", true},
+	{"bare", "sock without a pause container", false},
 }
 
 // cache is where tests/setup.sh builds a recent containerd and runc.
@@ -81,6 +82,10 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = %[4]q
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sock]
 runtime_type = "io.containerd.sock.v1"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.bare]
+runtime_type = "io.containerd.sock.v1"
+sandboxer = "shim"
+disable_pause_image_pull = true
 `
 
 const cniConfig = `{"cniVersion": "1.0.0", "name": "pods", "plugins": [
