@@ -36,23 +36,29 @@ func dockerEnded(c client, kill, restart func()) { dockerCrash(c, kill, restart,
 
 func dockerCrash(c client, kill, restart func(), meanwhile bool) {
 	dir := c.HostDir()
-	const (
-		count = 3000
-		lines = `i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i + 1)); [ $((i % 100)) != 0 ] || sleep 0.05; done; until [ -e /v/go ]; do sleep 0.05; done; echo last; exit 5`
-	)
+	// While dockerd is killed nobody writes: what it has read, but not written down, is lost with it.
+	const lines = `seq 1000; until [ -e /v/more ]; do sleep 0.05; done; seq 1001 3000; until [ -e /v/end ]; do sleep 0.05; done; echo last; exit 5`
+	mark := func(name string) { Must(c.T, os.WriteFile(filepath.Join(dir, name), nil, 0o644)) }
 	ending := []string{"pipe", "terminal"}
 	c.start("pipe", "--volume "+dir+":/v", lines)
 	c.start("terminal", "--tty --volume "+dir+":/v", lines)
-	c.start("stays", "--interactive", untilTerm)
+	c.start("stays", "", untilTerm)
+	c.start("frozen", "", untilTerm)
+	c.start("asks", "--interactive", "echo ready; read line; echo got $line; exit 6")
+	staying := []string{"stays", "frozen", "asks"}
 	for _, name := range ending {
 		c.waitFor(name, "1000")
 	}
+	for _, name := range staying {
+		c.waitFor(name, "ready")
+	}
+	c.OK("pause", "frozen")
 	pids := map[string]int{}
-	for _, name := range append(ending, "stays") {
+	for _, name := range append(staying, ending...) {
 		pids[name] = Atoi(c.inspect(name, ".State.Pid"))
 	}
 	end := func() {
-		Must(c.T, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
+		mark("end")
 		for _, name := range ending {
 			Eventually(c.T, "the end of "+name, func() error {
 				if Alive(pids[name]) {
@@ -68,12 +74,25 @@ func dockerCrash(c client, kill, restart func(), meanwhile bool) {
 			c.Errorf("%s ended with the daemons", name)
 		}
 	}
+	mark("more")
 	if meanwhile {
 		end()
 	}
 	restart()
 	c.wantStatus("stays", "running")
-	Equal(c.T, "pid", Atoi(c.inspect("stays", ".State.Pid")), pids["stays"])
+	c.wantStatus("frozen", "paused")
+	for _, name := range staying {
+		Equal(c.T, "pid of "+name, Atoi(c.inspect(name, ".State.Pid")), pids[name])
+	}
+	c.OK("unpause", "frozen")
+	c.OK("stop", "frozen")
+	Equal(c.T, "exit status", c.inspect("frozen", ".State.ExitCode"), "3")
+	attach := c.Command("attach", "asks")
+	attach.Stdin = strings.NewReader("typed\n")
+	if r := c.Do(attach); r.Code != 6 {
+		c.Errorf("want 6: %v", r)
+	}
+	c.waitFor("asks", "ready\ngot typed\n")
 	c.Prints("0", "exec", "stays", "id", "-u")
 	c.OK("pause", "stays")
 	c.OK("unpause", "stays")
@@ -84,8 +103,8 @@ func dockerCrash(c client, kill, restart func(), meanwhile bool) {
 		end()
 	}
 	var want strings.Builder
-	for i := range count {
-		fmt.Fprintln(&want, i)
+	for i := range 3000 {
+		fmt.Fprintln(&want, i+1)
 	}
 	want.WriteString("last\n")
 	for _, name := range ending {
