@@ -163,6 +163,10 @@ func (b *builder) place(from string, destination string, file bool, mount stub.A
 	}
 	b.line(Note{From: from, Does: "mount " + path.Clean("/"+destination), Hand: hand}, ops...)
 	b.saysProc(from, destination)
+	if file { // move_mount(2) has one errno for many things; Docker explains more where it reads "not a directory"
+		b.plan.Child[len(b.plan.Child)-1].Says[unix.EINVAL] = fmt.Sprintf(
+			"%s: mount %s: %s: the source is not a directory, so the target must not be one", from, path.Clean("/"+destination), unix.EINVAL)
+	}
 }
 
 // outsideProc refuses a target in a procfs that the image's links led to, where checkProc knows only names

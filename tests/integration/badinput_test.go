@@ -77,6 +77,9 @@ func TestBadConfig(t *testing.T) {
 		{"directory bound over a file", func(s *Sandbox, b Bundle) {
 			s.Set(b, list{object{"destination": "/etc/passwd", "type": "bind", "source": "/etc", "options": list{"bind"}}}, "mounts")
 		}, Said("mounts[0]", "not a directory")},
+		{"file bound over a directory", func(s *Sandbox, b Bundle) {
+			s.Set(b, list{object{"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": list{"bind"}}}, "mounts")
+		}, Said("mounts[0]", "/etc", "not a directory")},
 		{"mount without destination", func(s *Sandbox, b Bundle) { s.Set(b, list{object{"type": "tmpfs", "source": "tmpfs"}}, "mounts") }, Said("mounts[0].destination")},
 		{"device of an impossible type", func(s *Sandbox, b Bundle) {
 			s.Set(b, list{object{"path": "/dev/x", "type": "z", "major": 1, "minor": 3}}, "linux", "devices")
