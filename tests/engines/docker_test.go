@@ -129,6 +129,7 @@ var dockers = append(slices.Clone(alike), []scenario{
 	{"namespaces of another", dockerContainerNamespaces},
 	{"host pids", dockerHostPids},
 	{"cgroup parent", dockerCgroupParent},
+	{"read-only below", dockerReadOnlyBelow},
 	{"policies", dockerPolicies},
 	{"stats", dockerStats},
 	{"commit", dockerCommit},

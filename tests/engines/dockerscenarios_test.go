@@ -168,6 +168,23 @@ func dockerCgroupParent(c client) {
 	Equal(c.T, "the container's view", strings.Contains(c.OK("exec", "box", "cat", "/proc/self/cgroup"), id), !Unified())
 }
 
+func dockerReadOnlyBelow(c client) {
+	dir := c.HostDir()
+	below := filepath.Join(dir, "below")
+	Must(c.T, os.Mkdir(below, 0o755))
+	for _, args := range [][]string{{"mount", "-t", "tmpfs", "below", below}, {"mount", "--make-private", below}} {
+		if r := c.Do(c.Room.Command(args...)); r.Code != 0 {
+			c.Fatal(r)
+		}
+	}
+	defer c.Do(c.Room.Command("umount", below))
+	want := "refused"
+	if c.column == oldDocker || c.column == dockerShim {
+		*c.cell, want = unasked, "written"
+	}
+	Equal(c.T, "file below", c.script("--volume "+dir+":/v:ro", "(echo x > /v/below/file) 2>/dev/null && echo written || echo refused"), want)
+}
+
 func dockerCommit(c client) {
 	c.start("box", "", "echo x > /made; echo ready; exec sleep 1000")
 	c.waitFor("box", "ready")

@@ -30,11 +30,14 @@ const (
 	works   = "yes"
 	refused = "no ¹" // an error, also with runc, for the machine lacks what the engine asks for
 	lost    = "no ²" // also with runc
+	unasked = "no ³" // the engine doesn't ask for it
 	none    = "–"
 )
 
 const footnotes = `¹ The engine asks for capabilities that the machine of these tables lacks; runc fails there, too.
 ² Exit status or output are lost, with runc as well: runc's shim loses them, whatever it executes.
+³ Docker asks for the outermost mount only: 20.10 always, 29 for a runtimeType, of whose features it knows nothing. It refuses
+bind-recursive=readonly there.
 `
 
 // table has rows for scenarios, by name, and columns for engines.
@@ -77,6 +80,7 @@ var tables = []table{
 		{"out of memory", "out of memory: exit status and `OOMKilled`"},
 		{"cgroup parent", "`--cgroup-parent`"},
 		{"volumes", "`--volume`, named volumes, `--mount`, `--tmpfs`, `--shm-size`, `--read-only`"},
+		{"read-only below", "`--volume …:ro`: mounts below the volume are read-only, too"},
 		{"device", "`--device`"},
 		{"network", "`--network none`, the bridge, `--publish`, `--network container:X`"},
 		{"own network", "a network of one's own, `network connect`, `disconnect`"},
