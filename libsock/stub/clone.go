@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These three are what syscall.forkExec calls around its own clone. BeforeFork blocks all signals on this thread and
-// makes any growth of the stack fatal; AfterForkInChild resets signal handlers and the mask without taking a lock.
-// gVisor's systrap relies on the same names, so Go keeps them open to linkname.
+// These two are what syscall.forkExec calls around its own clone. BeforeFork blocks all signals on this thread and makes any
+// growth of the stack fatal. gVisor's systrap relies on the same names, so Go keeps them open to linkname.
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -19,8 +18,11 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
-func afterForkInChild()
+// cloneRun is clone3(2) with a child that calls code(p), which never returns, on the stack that args name.
+func cloneRun(args *cloneArgs, size uintptr, p *image, code uintptr) (pid, errno uintptr)
+
+// entry is where the code of f is.
+func entry(f func(*image)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 // Clone says how the child is made.
 type Clone struct {
@@ -39,15 +41,17 @@ type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-// Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). p must not be started twice.
-// Errors: those of clone3(2) and, for PIDNamespace, of setns(2).
+// Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). Errors: those of clone3(2) and,
+// for PIDNamespace, of setns(2).
 func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
-	args := &cloneArgs{
-		flags: c.Flags | unix.CLONE_PIDFD,
-		// Not a variable of ours: the stack may be moved before the clone, and take no number along.
-		pidfd:      uint64(uintptr(unsafe.Pointer(&p.pidfd))),
-		exitSignal: uint64(unix.SIGCHLD),
+	loaded, err := p.load()
+	if err != nil {
+		return 0, -1, err
 	}
+	defer loaded.free()
+	args := loaded.args()
+	args.flags |= c.Flags | unix.CLONE_PIDFD
+	args.exitSignal = uint64(unix.SIGCHLD)
 	if c.Parent {
 		args.flags |= unix.CLONE_PARENT
 		args.exitSignal = 0 // it is ours, clone3 insists
@@ -63,10 +67,12 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 		}
 		defer unix.Close(own)
 	}
+	heap := arenaOf(unsafe.Pointer(args))
 	syscall.ForkLock.Lock()
-	child, failed, errno := cloneAndRun(p, args, c.PIDNamespace, own)
+	heap.copied(false)
+	child, failed, errno := cloneAndRun(loaded.image, entry(run), args, heap, c.PIDNamespace, own)
+	heap.copied(true)
 	syscall.ForkLock.Unlock()
-	runtime.KeepAlive(p)
 	runtime.KeepAlive(args)
 	switch {
 	case failed == setnsBack:
@@ -78,7 +84,7 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 	case failed == cloned:
 		return 0, -1, fmt.Errorf("clone: %w", errno)
 	}
-	return int(child), int(p.pidfd), nil
+	return int(child), int(loaded.pidfd), nil
 }
 
 // step is what cloneAndRun failed in.
@@ -95,16 +101,18 @@ const (
 // this thread's children and set back to own. BeforeFork has blocked the signals with which Go preempts, and nothing in
 // between enters the scheduler, so the thread stays the same without being locked.
 //
-// The child shares nothing with the parent (no CLONE_VM), but it has only this thread, so nothing behind the clone may
-// grow the stack, allocate, take a lock or call into the scheduler; hence nosplit below, and norace and nocheckptr
-// because instrumented code calls functions that may. This function's own stack check is over before the clone; with
-// nosplit here too, builds without optimisation (-N -l) would exceed the linker's limit for such chains.
+// The child shares nothing with the parent (no CLONE_VM), has only this thread and none of Go's heap. So nothing that it
+// runs may grow the stack, allocate, take a lock or call into the scheduler; hence nosplit below, and norace and nocheckptr
+// because instrumented code calls functions that may.
 //
 //go:norace
 //go:nocheckptr
 //go:noinline
-func cloneAndRun(p *Program, args *cloneArgs, namespace, own int) (child uintptr, failed step, errno syscall.Errno) {
+func cloneAndRun(p *image, code uintptr, args *cloneArgs, heap arena, namespace, own int) (child uintptr, failed step, errno syscall.Errno) {
 	beforeFork()
+	if heapTLS(heap) {
+		args.flags |= unix.CLONE_SETTLS
+	}
 	if namespace >= 0 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_SETNS, uintptr(namespace), unix.CLONE_NEWPID, 0, 0, 0, 0)
 		if errno != 0 {
@@ -112,13 +120,9 @@ func cloneAndRun(p *Program, args *cloneArgs, namespace, own int) (child uintptr
 			return 0, setnsThere, errno
 		}
 	}
-	child, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
-	if errno == 0 && child == 0 {
-		afterForkInChild()
-		run(p) // never returns
-	}
-	if errno != 0 {
-		failed = cloned
+	child, number := cloneRun(args, unsafe.Sizeof(*args), p, code)
+	if number != 0 {
+		failed, errno = cloned, syscall.Errno(number)
 	}
 	if namespace >= 0 {
 		_, _, back := syscall.RawSyscall6(unix.SYS_SETNS, uintptr(own), unix.CLONE_NEWPID, 0, 0, 0, 0)
@@ -142,7 +146,7 @@ type sigaction struct{ handler, flags, restorer, mask uint64 }
 //go:nosplit
 //go:nocheckptr
 //go:noinline
-func run(p *Program) {
+func run(p *image) {
 	// A caller's ignored signals (nohup's SIGHUP, say) and blocked ones would reach the container's process.
 	var dflt sigaction
 	for sig := uintptr(1); sig <= signals; sig++ {
@@ -153,9 +157,9 @@ func run(p *Program) {
 	var none uint64
 	call(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
 
-	ops := unsafe.Pointer(unsafe.SliceData(p.ops))
+	ops := unsafe.Pointer(p.ops)
 	slots := unsafe.Pointer(&p.slots)
-	for pc, end := int32(0), int32(len(p.ops)); pc < end; {
+	for pc, end := int32(0), p.end; pc < end; {
 		o := (*op)(unsafe.Add(ops, uintptr(pc)*unsafe.Sizeof(op{})))
 		var a [6]uintptr
 		for i := uintptr(0); i < 6; i++ {
@@ -206,20 +210,10 @@ const ExitFailed = 255
 //go:nosplit
 //go:nocheckptr
 //go:noinline
-func fail(p *Program, event, errno uint32) {
+func fail(p *image, event, errno uint32) {
 	record := unsafe.Pointer(&p.record)
 	*(*uint32)(record) = event
 	*(*uint32)(unsafe.Add(record, 4)) = errno
 	report := *(*uintptr)(unsafe.Pointer(&p.slots))
 	call(unix.SYS_WRITE, report, uintptr(record), RecordSize, 0, 0, 0)
-}
-
-// arenaBytes is the arena as bytes.
-func (p *Program) arenaBytes() []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p.arena))), len(p.arena)*8)
-}
-
-// address of a byte of the arena. The heap does not move, and p keeps the arena alive.
-func (p *Program) address(offset int) uintptr {
-	return uintptr(unsafe.Pointer(unsafe.SliceData(p.arena))) + uintptr(offset)
 }

@@ -3,7 +3,6 @@ package stub
 import (
 	"encoding/binary"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,7 +10,7 @@ import (
 // maxErrnos is how many errnos an instruction can name; fixed, so that op is plain memory.
 const maxErrnos = 8
 
-// op is an instruction in the form that the child reads: no pointers into Go's heap but those that arena keeps alive.
+// op is an instruction in the form that the child reads.
 type op struct {
 	sys     uintptr
 	args    [6]uintptr
@@ -25,30 +24,28 @@ type op struct {
 	then    int32
 }
 
-// Program is a compiled list of instructions with the memory that their arguments point to.
+// Program is a compiled list of instructions with the bytes that their arguments point to. Where those will be in memory is
+// known only at its start, so pointers are noted, to be filled in then.
 type Program struct {
 	ops    []op
 	lineOf []int32
-	arena  []uint64 // uint64 for its alignment
-	slots  [Slots]uintptr
-	record [RecordSize]byte
-	pidfd  int32 // the kernel writes it
+	bytes  []byte
+	report int // descriptor
+	// argPointers are (op, argument, offset), dataPointers (offset of the pointer, offset of what it points to).
+	argPointers  [][3]int
+	dataPointers [][2]int
 }
 
 // Line returns which of Compile's lines the record's instruction stands in.
 func (p *Program) Line(r Record) int { return int(p.lineOf[r.Event]) }
 
-// compiler gathers the arena. Addresses are known only when its size is, so pointers are noted and filled in last.
+// compiler fills a program.
 type compiler struct {
-	prog  *Program
-	fds   map[string]int
-	bytes []byte
-	// argPointers are (op, argument, offset), dataPointers (offset of the pointer, offset of what it points to).
-	argPointers  [][3]int
-	dataPointers [][2]int
-	cloned       int               // offset of the record that a clone fills in; the first thing in the arena
-	scratch      int               // offset of the scratch memory, if somebody uses it
-	vectors      map[*[]string]int // offsets of those that are there: one for all directories of a PATH
+	*Program
+	fds     map[string]int
+	cloned  int               // offset of the record that a clone fills in; the first of all bytes
+	scratch int               // offset of the scratch memory, if somebody uses it
+	vectors map[*[]string]int // offsets of those that are there: one for all directories of a PATH
 }
 
 // Compile makes a program of lines; jumps stay within a line. fds gives the parent's descriptors by name; report is the
@@ -59,11 +56,11 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 		n += len(line)
 	}
 	c := compiler{
-		prog:        &Program{ops: make([]op, 0, n), lineOf: make([]int32, 0, n)},
-		fds:         fds,
-		vectors:     map[*[]string]int{},
-		bytes:       make([]byte, 0, 16<<10),
-		argPointers: make([][3]int, 0, n),
+		Program: &Program{
+			ops: make([]op, 0, n), lineOf: make([]int32, 0, n), bytes: make([]byte, 0, 16<<10), report: report, argPointers: make([][3]int, 0, n),
+		},
+		fds:     fds,
+		vectors: map[*[]string]int{},
 	}
 	c.cloned = c.data(Record{Event: Cloned}.Encode())
 	for i, line := range lines {
@@ -71,16 +68,11 @@ func Compile(lines [][]Instr, fds map[string]int, report int) (*Program, error) 
 			return nil, fmt.Errorf("line %d: %w", i, err)
 		}
 	}
-	for i := range c.prog.slots {
-		c.prog.slots[i] = ^uintptr(0) // a slot that was never filled is descriptor -1: EBADF, not descriptor 0
-	}
-	c.prog.slots[Report] = uintptr(report)
-	c.link()
-	return c.prog, nil
+	return c.Program, nil
 }
 
 func (c *compiler) line(number int, line []Instr) error {
-	first := len(c.prog.ops)
+	first := len(c.ops)
 	for i, in := range line {
 		o := op{sys: in.Sys, into: -1, exact: in.Exact, want: uintptr(in.Want), tries: in.Tries}
 		if in.Keep {
@@ -104,8 +96,8 @@ func (c *compiler) line(number int, line []Instr) error {
 				return fmt.Errorf("instruction %d: %w", i, err)
 			}
 		}
-		c.prog.ops = append(c.prog.ops, o)
-		c.prog.lineOf = append(c.prog.lineOf, int32(number))
+		c.ops = append(c.ops, o)
+		c.lineOf = append(c.lineOf, int32(number))
 	}
 	return nil
 }
@@ -178,10 +170,10 @@ func (c *compiler) fd(name string) (int, error) {
 }
 
 func (c *compiler) pointArg(arg, offset int) {
-	c.argPointers = append(c.argPointers, [3]int{len(c.prog.ops), arg, offset})
+	c.argPointers = append(c.argPointers, [3]int{len(c.ops), arg, offset})
 }
 
-// data puts b into the arena at an 8-byte boundary.
+// data appends b to the bytes, at an 8-byte boundary.
 func (c *compiler) data(b []byte) int {
 	for len(c.bytes)%8 != 0 {
 		c.bytes = append(c.bytes, 0)
@@ -238,18 +230,4 @@ func (c *compiler) filter(program string) int {
 	offset := c.data(header[:16])
 	c.dataPointers = append(c.dataPointers, [2]int{offset + 8, target})
 	return offset
-}
-
-// link moves the bytes to where they stay and fills in all addresses.
-func (c *compiler) link() {
-	p := c.prog
-	p.arena = make([]uint64, len(c.bytes)/8+1)
-	for _, d := range c.dataPointers {
-		binary.NativeEndian.PutUint64(c.bytes[d[0]:], uint64(p.address(d[1])))
-	}
-	copy(p.arenaBytes(), c.bytes)
-	for _, a := range c.argPointers {
-		p.ops[a[0]].args[a[1]] = p.address(a[2])
-	}
-	runtime.KeepAlive(p)
 }

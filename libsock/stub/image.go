@@ -1,0 +1,95 @@
+package stub
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// image is a program as the child finds it. It is in memory of its own, beside Go's heap, with all that it points to and with
+// the child's stack: see withoutHeap.
+type image struct {
+	// g is what the child's Go code takes for the structure of its goroutine; it needs nothing of it.
+	g      [1 << 10]byte
+	tls    [2]uintptr // where it looks for g: room for a pointer, and where the register points; see heapTLS
+	ops    *op
+	end    int32 // number of ops
+	pidfd  int32 // the kernel writes it
+	slots  [Slots]uintptr
+	record [RecordSize]byte
+}
+
+// stackSize is enough for run and what it calls, also without optimisation, in bytes.
+const stackSize = 16 << 10
+
+// loaded is an image, and the memory that it is in: stack, image, ops, bytes.
+type loaded struct {
+	*image
+	memory []byte
+}
+
+// load puts p into memory and fills in all addresses.
+func (p *Program) load() (*loaded, error) {
+	const opSize = int(unsafe.Sizeof(op{}))
+	const ops = stackSize + int(unsafe.Sizeof(image{})+unsafe.Alignof(op{})-1)&^int(unsafe.Alignof(op{})-1)
+	data := ops + len(p.ops)*opSize
+	memory, err := unix.Mmap(-1, 0, data+len(p.bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("memory for the child: %w", err)
+	}
+	at := func(offset int) unsafe.Pointer { return unsafe.Pointer(&memory[offset]) }
+	address := func(offset int) uintptr { return uintptr(at(data)) + uintptr(offset) }
+	l := &loaded{(*image)(at(stackSize)), memory}
+	for i := range l.slots {
+		l.slots[i] = ^uintptr(0) // a slot that was never filled is descriptor -1: EBADF, not descriptor 0
+	}
+	l.slots[Report] = uintptr(p.report)
+	copy(memory[data:], p.bytes)
+	for _, d := range p.dataPointers {
+		binary.NativeEndian.PutUint64(memory[data+d[0]:], uint64(address(d[1])))
+	}
+	if l.end = int32(len(p.ops)); l.end > 0 {
+		l.ops = (*op)(at(ops))
+		list := unsafe.Slice(l.ops, len(p.ops))
+		copy(list, p.ops)
+		for _, a := range p.argPointers {
+			list[a[0]].args[a[1]] = address(a[2])
+		}
+	}
+	return l, nil
+}
+
+// args are the arguments for a child of this image.
+func (l *loaded) args() *cloneArgs {
+	return &cloneArgs{
+		pidfd:     uint64(uintptr(unsafe.Pointer(&l.pidfd))),
+		stack:     uint64(uintptr(unsafe.Pointer(&l.memory[0]))),
+		stackSize: stackSize,
+		tls:       uint64(uintptr(unsafe.Pointer(&l.tls[1]))),
+	}
+}
+
+// free gives the memory back; the child has its own copy.
+func (l *loaded) free() { _ = unix.Munmap(l.memory) }
+
+// arena is one of the areas in which Go grows its heap.
+type arena uintptr
+
+// arenaSize is the size, and the alignment, of arenas on 64-bit machines.
+const arenaSize = 64 << 20
+
+// arenaOf is the one that an object on the heap is in.
+func arenaOf(object unsafe.Pointer) arena { return arena(uintptr(object) &^ (arenaSize - 1)) }
+
+// copied says whether children get a copy. Those that wait shouldn't hold any of the heap, the clone copies no page tables for
+// what they don't get, and this process doesn't have to copy each page that it changes while a child has it, too. There may be
+// further arenas; the child doesn't depend on that it has none of them.
+func (a arena) copied(copied bool) {
+	advice := uintptr(unix.MADV_DONTFORK)
+	if copied {
+		advice = unix.MADV_DOFORK
+	}
+	call(unix.SYS_MADVISE, uintptr(a), arenaSize, advice, 0, 0, 0) // fails only for what isn't there
+}
