@@ -12,20 +12,20 @@ import (
 type Bundle struct {
 	Short   string // directory of the one whose process is /bin/true
 	Waiting string // directory of the one whose process waits, for exec
+	rootfs  string
 }
 
 // makeBundle makes both in dir. The config is what `sock spec` writes, but for the terminal, the process, and a version
 // of the specification that old runtimes take, too.
 func makeBundle(sock *Runtime, dir string) (Bundle, error) {
-	b := Bundle{filepath.Join(dir, "short"), filepath.Join(dir, "waiting")}
-	rootfs := filepath.Join(dir, "rootfs")
-	if err := makeRootfs(rootfs); err != nil {
+	b := Bundle{filepath.Join(dir, "short"), filepath.Join(dir, "waiting"), filepath.Join(dir, "rootfs")}
+	if err := makeRootfs(b.rootfs); err != nil {
 		return b, fmt.Errorf("make the root file system: %w", err)
 	}
-	if err := makeConfig(sock, b.Short, rootfs, "/bin/true"); err != nil {
+	if err := makeConfig(sock, b.Short, b.rootfs, "/bin/true"); err != nil {
 		return b, err
 	}
-	return b, makeConfig(sock, b.Waiting, rootfs, "/bin/sleep", "1000000")
+	return b, makeConfig(sock, b.Waiting, b.rootfs, "/bin/sleep", "1000000")
 }
 
 func makeRootfs(dir string) error {

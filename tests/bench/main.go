@@ -13,37 +13,105 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 func main() {
-	if err := run(); err != nil {
+	err := errors.New("usage: nothing SOCKET EVENTS")
+	if len(os.Args) < 2 || os.Args[1] != "nothing" {
+		err = run()
+	} else if len(os.Args) == 4 {
+		err = serveNothing(os.Args[2], os.Args[3])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	sock := flag.String("sock", "bin/sock", "the sock to measure")
-	rounds := flag.Int("rounds", 200, "rounds that are measured")
-	warm := flag.Int("warmup", 5, "rounds before that")
-	only := flag.String("only", "", "comma-separated workloads: run, life, exec (default all)")
-	jsonFile := flag.String("json", "", "also write results and single times to this file")
+// options are the command line.
+type options struct {
+	sock       string
+	shims      string // directory of sock's shim
+	nothing    string // directory of the shim that does nothing
+	containerd string // directory of a containerd and runc's shim
+	docker     string // directory of a recent Docker
+	rounds     int
+	warmup     int
+	only       []string
+	against    []string // whom to compare with
+	at         []int    // concurrencies
+	json       string
+}
+
+// parts are what can be chosen by -only.
+var parts = []string{"run", "life", "exec", "task", "task-exec", "memory", "docker"}
+
+func parseFlags() (o options, err error) {
+	flag.StringVar(&o.sock, "sock", "bin/sock", "the sock to measure")
+	flag.StringVar(&o.shims, "shims", "bin", "directory of sock's shim")
+	flag.StringVar(&o.nothing, "nothing", "bin/bench", "directory of the shim that does nothing")
+	flag.StringVar(&o.containerd, "containerd", ".cache/containerd", "directory of a containerd and runc's shim")
+	flag.StringVar(&o.docker, "docker", ".cache/docker", "directory of a recent Docker, measured beside the installed one")
+	flag.IntVar(&o.rounds, "rounds", 200, "rounds of commands that are measured; those of the engines take longer, and are fewer")
+	flag.IntVar(&o.warmup, "warmup", 5, "rounds before that")
+	only := flag.String("only", "", "comma-separated parts: "+strings.Join(parts, ", ")+" (default all)")
+	against := flag.String("against", "crun,runc,nothing", "comma-separated contestants beside sock")
+	at := flag.String("at", "1,4,16", "comma-separated numbers of containers at a time, under engines")
+	flag.StringVar(&o.json, "json", "", "also write results and single times to this file")
 	flag.Parse()
-	if os.Geteuid() != 0 {
-		return errors.New("needs root to run containers")
+	if o.rounds < 1 {
+		return o, errors.New("-rounds must be at least 1")
 	}
-	if *rounds < 1 {
-		return errors.New("-rounds must be at least 1")
+	for _, dir := range []*string{&o.shims, &o.nothing, &o.containerd, &o.docker} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return o, err
+		}
 	}
-	workloads, err := choose(*only)
+	o.against = strings.Split(*against, ",")
+	for field := range strings.SplitSeq(*at, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil || n < 1 {
+			return o, fmt.Errorf("-at: %q is no number of containers", field)
+		}
+		o.at = append(o.at, n)
+	}
+	o.only = parts
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	for _, name := range o.only {
+		if !slices.Contains(parts, name) {
+			return o, fmt.Errorf("unknown part %q", name)
+		}
+	}
+	return o, nil
+}
+
+// wants says whether any of the parts was chosen.
+func (o options) wants(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(o.only, name) })
+}
+
+// rounds is how many there are at a concurrency, where 200 of commands take half a minute.
+func (o options) roundsAt(concurrency, most int) int {
+	return max(1, most*o.rounds/200*2/(1+concurrency))
+}
+
+func run() (err error) {
+	o, err := parseFlags()
 	if err != nil {
 		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("needs root to run containers")
 	}
 
 	// Interrupted, it finishes or removes the container that it is at, and goes.
@@ -66,8 +134,8 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	runtimes, err := findRuntimes(*sock, dir)
+	defer func() { err = errors.Join(err, clearUp(dir), os.RemoveAll(dir)) }()
+	runtimes, err := findRuntimes(o, dir)
 	if err != nil {
 		return err
 	}
@@ -76,42 +144,31 @@ func run() error {
 		return err
 	}
 
-	report := Report{Host: host, Rounds: *rounds}
+	report := Report{Host: host, Rounds: o.rounds}
 	for _, r := range runtimes {
 		report.Runtimes = append(report.Runtimes, r.Version)
 	}
 	report.Print(os.Stdout)
 	for _, w := range workloads {
-		result, err := measure(ctx, w, runtimes, bundle, *warm, *rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.name, err)
+		if o.wants(w.name) {
+			if err := report.add(measure(ctx, w, runtimes, bundle, o.warmup, o.rounds)); err != nil {
+				return err
+			}
 		}
-		result.Print(os.Stdout)
-		report.Results = append(report.Results, result)
 	}
-	if *jsonFile == "" {
+	if o.wants("task", "task-exec", "memory") {
+		if err := benchShims(ctx, o, runtimes, bundle, dir, &report); err != nil {
+			return fmt.Errorf("containerd: %w", err)
+		}
+	}
+	if o.json == "" {
 		return nil
 	}
 	data, err := json.MarshalIndent(report, "", "\t")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*jsonFile, append(data, '\n'), 0o644)
-}
-
-func choose(names string) ([]workload, error) {
-	if names == "" {
-		return workloads, nil
-	}
-	var chosen []workload
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(workloads, func(w workload) bool { return w.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("unknown workload %q", name)
-		}
-		chosen = append(chosen, workloads[i])
-	}
-	return chosen, nil
+	return os.WriteFile(o.json, append(data, '\n'), 0o644)
 }
 
 // ownMounts gives this thread, and what it forks, a mount namespace. On hosts with hybrid cgroups it shows no cgroup v2,
@@ -122,6 +179,10 @@ func ownMounts() error {
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
+	}
+	// Engines and shims keep much there.
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount a tmpfs at /run: %w", err)
 	}
 	if cgroupMode() != "hybrid" {
 		return nil

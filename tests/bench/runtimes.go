@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -28,8 +29,8 @@ type Version struct {
 }
 
 // findRuntimes returns sock first, then those others that are installed.
-func findRuntimes(sock, dir string) ([]*Runtime, error) {
-	sock, err := filepath.Abs(sock)
+func findRuntimes(o options, dir string) ([]*Runtime, error) {
+	sock, err := filepath.Abs(o.sock)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +44,9 @@ func findRuntimes(sock, dir string) ([]*Runtime, error) {
 	}
 	var found []*Runtime
 	for _, name := range []string{"sock", "crun", "runc"} {
+		if name != "sock" && !slices.Contains(o.against, name) {
+			continue
+		}
 		path := sock
 		if name != "sock" {
 			if path, err = lookPath(name); err != nil {
