@@ -31,14 +31,15 @@ endif
 # seccomp profiles, state files.
 FUZZ ?= Fuzz(Build|BuildExec|ParseMountOptions|Compile|Read)
 
-# Measurements: rounds, and a file for the JSON.
+# Measurements: rounds, a file for the JSON, and which parts, of run,life,exec,task,task-exec,memory,docker.
 BENCH_ROUNDS ?= 200
 BENCH_JSON   ?=
+BENCH_ONLY   ?=
 FUZZTIME     ?= 1m
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-unit test-integration test-vm test-race test-noopt test-seccomp conformance lint bench fuzz setup setup-demo install generate clean help FORCE
+.PHONY: all demo test test-unit test-integration test-vm test-race test-noopt test-seccomp conformance lint bench fuzz setup setup-demo setup-bench install generate clean help FORCE
 
 PROGRAMS := bin/sock bin/containerd-shim-sock-v1 bin/sock-shimd
 
@@ -48,7 +49,10 @@ $(PROGRAMS): FORCE
 	@$(BUILD) -o $@ ./cmd/$(@F)
 
 bin/sock-bench: FORCE
-	@CGO_ENABLED=0 go build -trimpath -o $@ ./tests/bench
+	@CGO_ENABLED=0 go build -trimpath -tags netgo,osusergo -o $@ ./tests/bench
+
+bin/bench/containerd-shim-nothing-v1: FORCE
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./tests/bench/nothing
 
 demo: setup-demo bin/sock bin/sock-bench ## set up, build, run real containers and show what happens
 	@$(SUDO) tests/demo/demo.sh bin/sock bin/sock-bench
@@ -91,8 +95,8 @@ $(GOFUMPT):
 $(STATICCHECK):
 	@mkdir -p $(@D) && GOBIN=$(CURDIR)/.cache/tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2 && mv $(@D)/staticcheck $@
 
-bench: setup-demo bin/sock bin/sock-bench ## measure run, create+start+delete and exec beside runc and crun (BENCH_ROUNDS, BENCH_JSON)
-	@$(SUDO) bin/sock-bench -sock bin/sock -rounds $(BENCH_ROUNDS) $(if $(BENCH_JSON),-json $(BENCH_JSON))
+bench: setup-bench $(PROGRAMS) bin/sock-bench bin/bench/containerd-shim-nothing-v1 ## measure commands, shims and docker run beside runc and crun (BENCH_ROUNDS, BENCH_ONLY, BENCH_JSON)
+	@$(SUDO) bin/sock-bench -rounds $(BENCH_ROUNDS) -only '$(BENCH_ONLY)' $(if $(BENCH_JSON),-json $(BENCH_JSON))
 
 fuzz: ## run the fuzz tests for FUZZTIME each, two at a time (FUZZ='.*' runs all of them)
 	@tests/fuzz.sh $(FUZZTIME) '$(FUZZ)' $(GODIRS)
@@ -100,8 +104,8 @@ fuzz: ## run the fuzz tests for FUZZTIME each, two at a time (FUZZ='.*' runs all
 setup: ## install what building and testing need: Debian packages, and Go if it is too old
 	@tests/setup.sh test
 
-setup-demo:
-	@tests/setup.sh demo
+setup-demo setup-bench: setup-%:
+	@tests/setup.sh $*
 
 install: $(PROGRAMS) ## install into PREFIX, with man pages and completion (DESTDIR is honoured)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/sbin bin/sock

@@ -3,6 +3,7 @@
 # everything is there; it changes nothing then.
 #
 #	tests/setup.sh demo	what `make` and `make demo` need
+#	tests/setup.sh bench	also what `make bench` needs
 #	tests/setup.sh test	also what `make test` and `make lint` need
 set -eu
 cd "$(dirname "$0")/.."
@@ -72,13 +73,15 @@ packages() {
 	if ! have busybox || ldd "$(PATH=$PATH:/usr/sbin:/sbin command -v busybox)" >/dev/null 2>&1; then
 		echo busybox-static
 	fi
+	[ "$1" != demo ] || return 0
+	missing dockerd=docker.io ip=iproute2 iptables=iptables
 	[ "$1" = test ] || return 0
 	# gcc and libc6-dev are for the race detector.
-	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc ip=iproute2 newuidmap=uidmap mount=mount
+	missing gcc=gcc /usr/include/stdlib.h=libc6-dev shellcheck=shellcheck mandoc=mandoc newuidmap=uidmap mount=mount
 	missing /usr/include/seccomp.h=libseccomp-dev pkg-config=pkgconf zsh=zsh fish=fish qemu-system-x86_64=qemu-system-x86 dpkg-deb=dpkg
 	missing apparmor_parser=apparmor secilc=secilc dbus-daemon=dbus-daemon
-	missing dockerd=docker.io containerd=containerd podman=podman buildah=buildah conmon=conmon catatonit=catatonit
-	missing iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
+	missing containerd=containerd podman=podman buildah=buildah conmon=conmon catatonit=catatonit
+	missing /usr/lib/cni/bridge=containernetworking-plugins
 }
 
 # go_is_new_enough runs go in the module: from Go 1.21 on, GOTOOLCHAIN=auto makes it fetch the version that go.mod names.
@@ -161,8 +164,8 @@ build_docker_cli() {
 }
 
 case ${1-} in
-demo | test) ;;
-*) die "usage: setup.sh demo|test" ;;
+demo | bench | test) ;;
+*) die "usage: setup.sh demo|bench|test" ;;
 esac
 what=$1
 # shellcheck disable=SC2046 # one word a package
@@ -176,8 +179,8 @@ go_is_new_enough || command -v go >/dev/null || install golang-go
 go_is_new_enough || fetch_go
 go_is_new_enough || die "Go $want or newer is needed, $(command -v go) is ${found:-missing}: get it from https://go.dev/dl/"
 
-[ "$what" = demo ] || {
-	build_containerd
+[ "$what" = demo ] || build_containerd
+[ "$what" != test ] || {
 	build_runc
 	build_docker
 }

@@ -1,8 +1,10 @@
-// Command bench times container runtimes side by side: run, create+start+delete and exec of /bin/true, on the same bundle,
-// in turns, so that what disturbs the machine disturbs all of them.
+// Command bench times container runtimes side by side, in turns, so that what disturbs the machine disturbs all of them: run,
+// create+start+delete and exec of /bin/true by the runtimes' commands on the same bundle; tasks and execs by shims under one
+// containerd, and the memory of these; docker run.
 //
-// It is a measurement, not a test: nothing depends on how fast anything is. It needs root, a static busybox and sock; runc
-// and crun take part where they are installed.
+// It is a measurement, not a test: nothing depends on how fast anything is. It needs root, a static busybox and sock; runc,
+// crun and Docker take part where they are installed. Everything runs in a mount namespace with a /run of its own; nothing is
+// left of it, also if it is interrupted.
 package main
 
 import (
@@ -134,7 +136,12 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, clearUp(dir), os.RemoveAll(dir)) }()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = errors.New("interrupted") // whatever it was at
+		}
+		err = errors.Join(err, clearUp(dir), os.RemoveAll(dir))
+	}()
 	runtimes, err := findRuntimes(o, dir)
 	if err != nil {
 		return err
@@ -159,6 +166,11 @@ func run() (err error) {
 	if o.wants("task", "task-exec", "memory") {
 		if err := benchShims(ctx, o, runtimes, bundle, dir, &report); err != nil {
 			return fmt.Errorf("containerd: %w", err)
+		}
+	}
+	if o.wants("docker") {
+		if err := benchDocker(ctx, o, runtimes, bundle, dir, &report); err != nil {
+			return err
 		}
 	}
 	if o.json == "" {

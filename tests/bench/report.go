@@ -108,9 +108,9 @@ func (r *Result) Print(w io.Writer) {
 	if r.Concurrency > 1 {
 		fmt.Fprintf(w, ", %d at once", r.Concurrency)
 	}
-	fmt.Fprintf(w, "\n  %-8s %9s %9s %9s %16s\n", "", "median", "p95", "a second", "sock takes")
+	fmt.Fprintf(w, "\n  %-9s %9s %9s %9s %16s\n", "", "median", "p95", "a second", "sock takes")
 	for _, t := range r.Times {
-		fmt.Fprintf(w, "  %-8s %9.2f %9.2f %9.1f", t.Runtime, t.Median, t.P95, t.Rate)
+		fmt.Fprintf(w, "  %-9s %9.2f %9.2f %9.1f", t.Runtime, t.Median, t.P95, t.Rate)
 		if t.Runtime != "sock" {
 			fmt.Fprintf(w, "   %.2f of its time", t.Ratio)
 		}
@@ -121,8 +121,8 @@ func (r *Result) Print(w io.Writer) {
 // Print writes the table.
 func (m *Memory) Print(w io.Writer) {
 	fmt.Fprintf(w, "\nmemory: PSS of the shim's processes, with %d running containers\n", m.Containers)
-	fmt.Fprintf(w, "  %-8s %9s %16s\n", "", "processes", "MiB a container")
+	fmt.Fprintf(w, "  %-9s %9s %16s\n", "", "processes", "MiB a container")
 	for _, s := range m.Shims {
-		fmt.Fprintf(w, "  %-8s %9d %16.2f\n", s.Runtime, s.Processes, s.MiB)
+		fmt.Fprintf(w, "  %-9s %9d %16.2f\n", s.Runtime, s.Processes, s.MiB)
 	}
 }
