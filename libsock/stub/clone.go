@@ -38,7 +38,7 @@ type Clone struct {
 
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
 type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+	flags, pidfd, _, _, exitSignal, stack, stackSize, tls, _, _, cgroup uint64
 }
 
 // Start clones a child that runs p and returns its process ID and a pidfd (close-on-exec). Errors: those of clone3(2) and,
@@ -67,11 +67,15 @@ func (p *Program) Start(c Clone) (pid, pidfd int, err error) {
 		}
 		defer unix.Close(own)
 	}
-	heap := arenaOf(unsafe.Pointer(args))
+	needless := loaded.needless()
 	syscall.ForkLock.Lock()
-	heap.copied(false)
-	child, failed, errno := cloneAndRun(loaded.image, entry(run), args, heap, c.PIDNamespace, own)
-	heap.copied(true)
+	for _, e := range needless {
+		e.copied(false)
+	}
+	child, failed, errno := cloneAndRun(loaded.image, entry(run), args, c.PIDNamespace, own)
+	for _, e := range needless {
+		e.copied(true)
+	}
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(args)
 	switch {
@@ -108,11 +112,8 @@ const (
 //go:norace
 //go:nocheckptr
 //go:noinline
-func cloneAndRun(p *image, code uintptr, args *cloneArgs, heap arena, namespace, own int) (child uintptr, failed step, errno syscall.Errno) {
+func cloneAndRun(p *image, code uintptr, args *cloneArgs, namespace, own int) (child uintptr, failed step, errno syscall.Errno) {
 	beforeFork()
-	if heapTLS(heap) {
-		args.flags |= unix.CLONE_SETTLS
-	}
 	if namespace >= 0 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_SETNS, uintptr(namespace), unix.CLONE_NEWPID, 0, 0, 0, 0)
 		if errno != 0 {

@@ -3,17 +3,18 @@ package stub
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // image is a program as the child finds it. It is in memory of its own, beside Go's heap, with all that it points to and with
-// the child's stack: see withoutHeap.
+// the child's stack: see needless.
 type image struct {
 	// g is what the child's Go code takes for the structure of its goroutine; it needs nothing of it.
 	g      [1 << 10]byte
-	tls    [2]uintptr // where it looks for g: room for a pointer, and where the register points; see heapTLS
+	tls    [2]uintptr // where it looks for g: room for a pointer, and where the register points; Go has this on its heap
 	ops    *op
 	end    int32 // number of ops
 	pidfd  int32 // the kernel writes it
@@ -63,33 +64,70 @@ func (p *Program) load() (*loaded, error) {
 
 // args are the arguments for a child of this image.
 func (l *loaded) args() *cloneArgs {
-	return &cloneArgs{
+	args := &cloneArgs{
 		pidfd:     uint64(uintptr(unsafe.Pointer(&l.pidfd))),
 		stack:     uint64(uintptr(unsafe.Pointer(&l.memory[0]))),
 		stackSize: stackSize,
-		tls:       uint64(uintptr(unsafe.Pointer(&l.tls[1]))),
 	}
+	if !iscgo {
+		args.flags, args.tls = unix.CLONE_SETTLS, uint64(uintptr(unsafe.Pointer(&l.tls[1])))
+	}
+	return args
 }
 
 // free gives the memory back; the child has its own copy.
 func (l *loaded) free() { _ = unix.Munmap(l.memory) }
 
-// arena is one of the areas in which Go grows its heap.
-type arena uintptr
+// iscgo says whether there is C in this program: other threads that may fork, and libc's thread-local storage.
+//
+//go:linkname iscgo runtime.iscgo
+var iscgo bool
 
-// arenaSize is the size, and the alignment, of arenas on 64-bit machines.
-const arenaSize = 64 << 20
+// extent is a part of the address space.
+type extent struct{ start, end uintptr }
 
-// arenaOf is the one that an object on the heap is in.
-func arenaOf(object unsafe.Pointer) arena { return arena(uintptr(object) &^ (arenaSize - 1)) }
+// needless lists what children of this image don't need of this process's memory: what lies between its data and the kernel's
+// own pages, that is Go's heap and what Go keeps about it, but for the image. With cgo, it is the first area of the heap.
+func (l *loaded) needless() [2]extent {
+	// The size, and the alignment, of the areas in which Go grows its heap on 64-bit machines.
+	const arenaSize = 64 << 20
+	first := uintptr(unsafe.Pointer(l)) &^ (arenaSize - 1)
+	if iscgo {
+		return [2]extent{{first, first + arenaSize}}
+	}
+	image := uintptr(unsafe.Pointer(&l.memory[0]))
+	return [2]extent{{first, image}, {(image + uintptr(len(l.memory)) + pageSize - 1) &^ (pageSize - 1), kernelPages()}}
+}
+
+// pageSize is a multiple of what it is on any machine.
+const pageSize = 64 << 10
+
+// kernelPages is below the pages of the kernel's that vdso(7) tells of; they can't be left out and got back.
+var kernelPages = sync.OnceValue(func() uintptr {
+	const sysinfoEHDR = 33 // AT_SYSINFO_EHDR of getauxval(3)
+	auxv, err := unix.Auxv()
+	if err != nil {
+		return 0
+	}
+	for _, entry := range auxv {
+		if entry[0] == sysinfoEHDR {
+			const data = 64 << 10 // more than what the functions read, which is in front of them
+			return (entry[1] - data) &^ (pageSize - 1)
+		}
+	}
+	return 0
+})
 
 // copied says whether children get a copy. Those that wait shouldn't hold any of the heap, the clone copies no page tables for
-// what they don't get, and this process doesn't have to copy each page that it changes while a child has it, too. There may be
-// further arenas; the child doesn't depend on that it has none of them.
-func (a arena) copied(copied bool) {
+// what they don't get, and this process doesn't have to copy each page that it changes while a child has it, too. The child
+// depends on none of it being there or not.
+func (e extent) copied(copied bool) {
+	if e.end <= e.start {
+		return
+	}
 	advice := uintptr(unix.MADV_DONTFORK)
 	if copied {
 		advice = unix.MADV_DOFORK
 	}
-	call(unix.SYS_MADVISE, uintptr(a), arenaSize, advice, 0, 0, 0) // fails only for what isn't there
+	call(unix.SYS_MADVISE, e.start, e.end-e.start, advice, 0, 0, 0) // it says so where there are gaps
 }
