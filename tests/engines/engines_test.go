@@ -433,8 +433,9 @@ func (c client) testLife() {
 	c.remove("later")
 }
 
-// onTerminal is a script for a terminal that becomes 44 by 111, and is told "hello" and "quit".
-const onTerminal = `stty size; trap 'stty size' WINCH; echo ready
+// onTerminal is a script for a terminal that becomes 44 by 111, and is told "hello" and "quit". Engines give it its first size
+// when the script may run already: until then it has none, and busybox's stty fails.
+const onTerminal = `until stty size; do sleep 0.05; done; trap 'stty size' WINCH; echo ready
 	while [ "$line" != quit ]; do read line && echo "got $line"; done; exit 6`
 
 // converse plays the user of onTerminal's terminal.
