@@ -22,7 +22,8 @@ type docker struct {
 	env           []string
 }
 
-// benchDocker compares runtimes under the Docker that is installed, and under a recent one if there is one.
+// benchDocker compares runtimes under the Docker that is installed, and under a recent one if there is one, which has a recent
+// runc beside it.
 func benchDocker(ctx context.Context, o options, runtimes []*Runtime, b Bundle, dir string, report *Report) error {
 	var found []docker
 	if dockerd, err := lookPath("dockerd"); err == nil {
@@ -38,7 +39,7 @@ func benchDocker(ctx context.Context, o options, runtimes []*Runtime, b Bundle, 
 		if !exists(d.program) {
 			d.program = "docker"
 		}
-		d.env = []string{"PATH=" + strings.Join([]string{o.docker, o.containerd, o.shims, os.Getenv("PATH"), "/usr/sbin:/sbin"}, ":")}
+		d.env = []string{"PATH=" + strings.Join([]string{o.docker, filepath.Join(filepath.Dir(o.docker), "runc"), o.containerd, o.shims, os.Getenv("PATH"), "/usr/sbin:/sbin"}, ":")}
 		found = append(found, d)
 	}
 	for _, d := range found {
@@ -56,7 +57,7 @@ func exists(path string) bool {
 
 func (d *docker) bench(ctx context.Context, o options, runtimes []*Runtime, b Bundle, dir string, report *Report) error {
 	if err := d.start(ctx, o, runtimes, dir); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", d.name, err)
 	}
 	defer stopServer(d.server)
 	version, err := d.output("version", "--format", "{{.Server.Version}}")
@@ -75,16 +76,19 @@ func (d *docker) bench(ctx context.Context, o options, runtimes []*Runtime, b Bu
 			_, err := d.output("run", "--rm", "--runtime", name, "--cgroup-parent", cgroupParent(), "box", "/bin/true")
 			return err
 		}}
-		// An old crun refuses the config of a recent Docker.
-		if err := c.once(0, 0); err != nil && name == "crun" {
-			fmt.Fprintf(os.Stderr, "bench: crun does not take part: %v\n", err)
+		// Old ones refuse the config of a recent Docker.
+		if err := c.once(0, 0); err != nil {
+			if ctx.Err() != nil || strings.HasPrefix(name, "sock") {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "bench: %s does not take part: %v\n", name, err)
 			continue
 		}
 		contestants = append(contestants, c)
 	}
 	for _, at := range o.at {
 		c := contest{
-			name: d.name, what: "docker run --rm of /bin/true", contestants: contestants, concurrency: at, share: 1, rounds: o.roundsAt(at, 12),
+			name: d.name, what: "docker run --rm of /bin/true", contestants: contestants, concurrency: at, share: 1, rounds: o.roundsAt(at, 18),
 		}
 		if err := report.add(c.run(ctx)); err != nil {
 			return err
@@ -156,7 +160,8 @@ func (d *docker) output(args ...string) (string, error) {
 	out, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
-		err = fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, failed.Stderr)
+		said, _, _ := strings.Cut(string(failed.Stderr), "\n")
+		err = fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, said)
 	}
 	return strings.TrimSpace(string(out)), err
 }
