@@ -102,20 +102,34 @@ func (l *loaded) needless() [2]extent {
 // pageSize is a multiple of what it is on any machine.
 const pageSize = 64 << 10
 
-// kernelPages is below the pages of the kernel's that vdso(7) tells of; they can't be left out and got back.
+// kernelPages is below the pages of the kernel's that vdso(7) tells of, which can't be left out and got back, and below the stack
+// of the first thread, where ps finds the command line. Which of them comes first depends on the kernel.
 var kernelPages = sync.OnceValue(func() uintptr {
-	const sysinfoEHDR = 33 // AT_SYSINFO_EHDR of getauxval(3)
+	const (
+		random      = 25       // AT_RANDOM of getauxval(3): on the stack, near its top
+		sysinfoEHDR = 33       // AT_SYSINFO_EHDR: the vDSO
+		stack       = 64 << 20 // more than what is used of the stack, less than what the kernel leaves free for it
+		data        = 64 << 10 // more than what the vDSO reads, which is in front of it
+	)
 	auxv, err := unix.Auxv()
 	if err != nil {
 		return 0
 	}
-	for _, entry := range auxv {
-		if entry[0] == sysinfoEHDR {
-			const data = 64 << 10 // more than what the functions read, which is in front of them
-			return (entry[1] - data) &^ (pageSize - 1)
+	end := uintptr(0)
+	below := func(address uintptr) {
+		if end == 0 || address < end {
+			end = address
 		}
 	}
-	return 0
+	for _, entry := range auxv {
+		switch entry[0] {
+		case random:
+			below(entry[1] - stack)
+		case sysinfoEHDR:
+			below(entry[1] - data)
+		}
+	}
+	return end &^ (pageSize - 1)
 })
 
 // copied says whether children get a copy. Those that wait shouldn't hold any of the heap, the clone copies no page tables for

@@ -48,6 +48,9 @@ func TestChildHasNoHeap(t *testing.T) {
 	if !mapped(t, os.Getpid(), heap) {
 		t.Error("what is looked at isn't there here either")
 	}
+	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(line) == 0 {
+		t.Errorf("ps would not find its command line (%v)", err)
+	}
 	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil {
 		t.Fatal(err)
 	}
