@@ -186,14 +186,20 @@ func (c client) testStream() {
 	s.says(stdout, "got hello\n")
 	s.says(stderr, "err\n")
 
-	s = start(&cri.ExecRequest{Cmd: []string{"sh", "-c", "tty; echo ready; read line; stty size; echo got $line"}, Tty: true, Stdin: true, Stdout: true})
+	s = start(&cri.ExecRequest{Cmd: []string{"sh", "-c", "tty; echo ready; while read line; do stty size; echo got $line; [ $line != quit ] || exit 5; done"}, Tty: true, Stdin: true, Stdout: true})
 	s.says(stdout, "/dev/pts/0\r\nready\r\n")
 	s.resize(44, 111)
-	// A resize is carried out beside the streams.
-	time.Sleep(100 * time.Millisecond)
-	s.send(stdin, "hello\n")
-	s.says(stdout, "hello\r\n44 111\r\ngot hello\r\n")
-	Equal(c.T, "exit status", s.status(), "0")
+	eventually(c.T, "the size", func() error { // a resize is carried out beside the streams
+		s.send(stdin, "hello\n")
+		time.Sleep(50 * time.Millisecond)
+		if out := s.output(stdout); !strings.Contains(out, "\n44 111\r\ngot hello\r\n") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	s.send(stdin, "quit\n")
+	s.says(stdout, "got quit\r\n")
+	Equal(c.T, "exit status", s.status(), "5")
 
 	const size = 1 << 20
 	s = start(&cri.ExecRequest{Cmd: []string{"sh", "-c", fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x", size)}, Stdout: true})
