@@ -452,13 +452,15 @@ func openGate(dir string) error {
 	return nil
 }
 
-// Started says of a container that start refuses whether an earlier start has let its process go, and how that ended.
-func (c *Container) Started() (bool, error) {
+// Started says of a container that start refuses when an earlier start has let its process go, and how that ended. The time is
+// zero if none has.
+func (c *Container) Started() (time.Time, error) {
 	dir := filepath.Join(c.runtime.Root, c.state.ID)
-	if _, err := os.Lstat(filepath.Join(dir, plan.GateUsed)); err != nil {
-		return false, nil
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(dir, plan.GateUsed), &st); err != nil {
+		return time.Time{}, nil
 	}
-	return true, executeError(dir, c.state.Process.Args[0])
+	return time.Unix(st.Ctim.Unix()), executeError(dir, c.state.Process.Args[0])
 }
 
 // executeError reads the record that a process leaves behind that could not execute name.

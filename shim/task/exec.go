@@ -47,6 +47,7 @@ func (t *task) addExec(r *v2.ExecProcessRequest) error {
 	defer t.mu.Unlock()
 	if old := t.execs[r.ExecID]; old != nil {
 		if t.replaying() && bytes.Equal(old.spec, r.Spec.GetValue()) {
+			old.publishAdded() // the earlier worker may not have come to it
 			return nil
 		}
 		return alreadyExists("id %s", r.ExecID)
@@ -67,18 +68,26 @@ func (t *task) addExec(r *v2.ExecProcessRequest) error {
 		delete(t.execs, r.ExecID)
 		return coded(err, "")
 	}
-	t.service.events.Publish(&api.TaskExecAdded{ContainerID: t.id(), ExecID: e.id})
+	e.publishAdded()
 	return nil
 }
 
-// exec finds a process. t.mu is not held.
+func (e *exec) publishAdded() {
+	e.task.service.events.Publish(&api.TaskExecAdded{ContainerID: e.task.id(), ExecID: e.id})
+}
+
+// exec finds a process, and waits until it is known what it is. t.mu is not held.
 func (t *task) exec(id string) (*exec, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if e := t.execs[id]; e != nil {
-		return e, nil
+	e := t.execs[id]
+	t.mu.Unlock()
+	if e == nil {
+		return nil, notFound("process does not exist %s", id)
 	}
-	return nil, notFound("process does not exist %s", id)
+	if e.known != nil {
+		<-e.known
+	}
+	return e, nil
 }
 
 // run starts the process.
@@ -86,15 +95,11 @@ func (e *exec) run() error {
 	t := e.task
 	e.change.Lock()
 	defer e.change.Unlock()
-	if e.known != nil {
-		<-e.known
-	}
 	t.mu.Lock()
 	added, ok := e.state.(lifecycle.Added)
 	if !ok {
 		defer t.mu.Unlock()
 		if e.pid != 0 && t.replaying() {
-			e.publishStart()
 			return nil
 		}
 		return precondition("cannot start a %s process", lifecycle.Name(e.state))
@@ -122,9 +127,9 @@ func (e *exec) run() error {
 		t.settle()
 		return coded(err, "OCI runtime exec failed: exec failed")
 	}
+	e.publishStart() // before the record says so: until then the next worker does it again
 	e.state, e.spec, e.starting, e.pidfd = added.Started(), nil, false, started.PidFD
 	t.saveAnyway()
-	e.publishStart()
 	t.service.exits.watch(e.pid, e.start, func(x link.Exit) { go flushed(e.io, func() { e.hasEndedWith(x) }) })
 	e.release(e.end)
 	return nil
@@ -238,7 +243,7 @@ func (e *exec) remove() (int, lifecycle.Exit, error) {
 		return 0, lifecycle.Exit{}, notFound("process does not exist %s", e.id)
 	}
 	delete(t.execs, e.id)
-	t.finished = append(t.finished, finishedExec{ID: e.id, Pid: e.pid, exitRecord: *recordOf(e.exit)})
+	t.finished = append(t.finished, finishedExec{ID: e.id, Pid: e.pid, exitRecord: *recordOf(e.exit), here: true})
 	t.finished = slices.Delete(t.finished, 0, max(len(t.finished)-maxFinished, 0))
 	t.saveAnyway()
 	return e.pid, e.exit, nil

@@ -24,6 +24,20 @@ type exits struct {
 	since     time.Duration // when the first of them began, since boot
 	early     []link.Exit   // ends during launches that nobody has expected yet
 	expected  map[int][]*end
+	recorded  map[int]recorded // by an earlier worker
+}
+
+// recorded is the end of a process that is on record, but comes again if nobody may have been told of it.
+type recorded struct {
+	start uint64
+	tell  func()
+}
+
+// again has tell called if the end of the process comes once more.
+func (x *exits) again(pid int, startTime uint64, tell func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.recorded[pid] = recorded{startTime, tell}
 }
 
 // end is the end of an expected process.
@@ -35,7 +49,9 @@ type end struct {
 	came  chan struct{} // closed with exit
 }
 
-func newExits(l link.Link) *exits { return &exits{link: l, expected: map[int][]*end{}} }
+func newExits(l link.Link) *exits {
+	return &exits{link: l, expected: map[int][]*end{}, recorded: map[int]recorded{}}
+}
 
 // earlyTimeout is how long the end of an unknown process is kept while something is being launched: far longer than it takes
 // from a clone until the pid is known.
@@ -63,6 +79,13 @@ func (x *exits) handle(e link.Exit) {
 			}
 			return
 		}
+	}
+	if r, ok := x.recorded[e.Pid]; ok && r.start == e.Start {
+		delete(x.recorded, e.Pid)
+		x.mu.Unlock()
+		r.tell()
+		x.ack([]link.Exit{e})
+		return
 	}
 	unknown := []link.Exit{e}
 	if x.launching > 0 {

@@ -137,7 +137,6 @@ func (t *task) startInit() error {
 	if !ok {
 		defer t.mu.Unlock()
 		if t.replaying() { // it was started, and the answer didn't come through
-			t.publishStart()
 			return nil
 		}
 		return precondition("cannot start a %s process", lifecycle.Name(t.state))
@@ -148,7 +147,7 @@ func (t *task) startInit() error {
 	if err == nil {
 		err = box.Start()
 		if err != nil && t.replaying() { // its process may have been let go, and was about to execute when we took over
-			if started, startErr := box.Started(); started {
+			if started, startErr := box.Started(); !started.IsZero() {
 				err = startErr
 			}
 		}
@@ -177,6 +176,7 @@ func (t *task) pause() error {
 	name := lifecycle.Name(t.state)
 	t.mu.Unlock()
 	if again {
+		t.service.events.Publish(&api.TaskPaused{ContainerID: t.id()})
 		return nil
 	}
 	if !ok {
@@ -208,6 +208,7 @@ func (t *task) resume() error {
 	name := lifecycle.Name(t.state)
 	t.mu.Unlock()
 	if running && t.replaying() {
+		t.service.events.Publish(&api.TaskResumed{ContainerID: t.id()})
 		return nil
 	}
 	if !ok {

@@ -55,6 +55,7 @@ type finishedExec struct {
 	ID  string `json:"id"`
 	Pid int    `json:"pid"`
 	exitRecord
+	here bool // by this worker, which has answered
 }
 
 type exitRecord struct {

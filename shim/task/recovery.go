@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -84,15 +85,32 @@ func (s *Service) takeOver(r *record, held map[string]*os.File) error {
 	if t.state, err = t.stateNow(r); err != nil {
 		return err
 	}
+	started := false
 	for id, er := range r.Execs {
 		t.takeOverExec(id, er, held)
+		started = started || er.Starting && !t.execs[id].starting
+	}
+	if started { // its Start may be answered before there is a reason to save, and this worker killed then
+		t.saveAnyway()
 	}
 	s.tasks[r.ID] = t
 	if _, live := t.state.(lifecycle.Live); live {
+		t.announce()
 		t.watchOOM()
 		s.exits.watch(t.init.pid, t.init.start, t.initEnded)
 	}
 	return nil
+}
+
+// announce publishes the start of an init that was started, if the earlier worker may not have come to that: it is lost
+// otherwise, or comes after the end.
+func (t *task) announce() {
+	if _, created := t.state.(lifecycle.Created); created {
+		return // the request comes again
+	}
+	if at, err := t.box.Copy().Started(); err == nil && time.Since(at) < replayTime {
+		t.publishStart()
+	}
 }
 
 func (t *task) takeOverProcess(r *processRecord, exec string, held map[string]*os.File) process {
@@ -103,6 +121,10 @@ func (t *task) takeOverProcess(r *processRecord, exec string, held map[string]*o
 	if r.Exit != nil {
 		p.exit = r.Exit.exit()
 		close(p.ended)
+		if r.Pid != 0 {
+			ended := p
+			t.service.exits.again(r.Pid, r.Start, func() { t.publishEnd(cmp.Or(exec, t.id()), &ended) })
+		}
 		if p.io != nil {
 			p.io.Ended()
 		}
@@ -135,7 +157,7 @@ func (t *task) stateNow(r *record) (lifecycle.State, error) {
 }
 
 func (t *task) takeOverExec(id string, r *execRecord, held map[string]*os.File) {
-	e := &exec{task: t, id: id, spec: r.Spec, state: lifecycle.NewExec(), pidfd: -1}
+	e := &exec{task: t, id: id, spec: r.Spec, state: lifecycle.NewExec(), pidfd: -1, starting: r.Starting}
 	t.execs[id] = e
 	if r.Exit == nil && r.Pid != 0 && r.Starting && !hasExecuted(r) {
 		e.process = t.takeOverProcess(&r.processRecord, id, nil)
@@ -152,6 +174,9 @@ func (t *task) takeOverExec(id string, r *execRecord, held map[string]*os.File) 
 	case r.Pid == 0:
 	default:
 		e.active()
+		if r.Starting {
+			e.publishStart()
+		}
 		if fd, _, err := libsock.OpenProcess(r.Pid, r.Start); err == nil {
 			e.pidfd = fd
 		}
@@ -277,7 +302,7 @@ func (s *Service) deletedBefore(r *v2.DeleteRequest) *v2.DeleteResponse {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for _, f := range t.finished {
-			if f.ID == r.ExecID {
+			if f.ID == r.ExecID && !f.here {
 				return deleteResponse(f.Pid, f.exit())
 			}
 		}

@@ -175,6 +175,7 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 		if err != nil {
 			return nil, err
 		}
+		s.publishCreate(r, old) // the earlier worker may not have come to it
 		return &v2.CreateTaskResponse{Pid: uint32(old.init.pid)}, nil
 	}
 	defer s.unreserve(r.ID)
@@ -194,13 +195,17 @@ func (s *Service) Create(ctx context.Context, r *v2.CreateTaskRequest) (*v2.Crea
 	s.mu.Lock()
 	s.tasks[r.ID] = t
 	s.mu.Unlock()
+	s.publishCreate(r, t)
+	t.watchOOM()
+	s.exits.watch(t.init.pid, t.init.start, t.initEnded)
+	return &v2.CreateTaskResponse{Pid: uint32(t.init.pid)}, nil
+}
+
+func (s *Service) publishCreate(r *v2.CreateTaskRequest, t *task) {
 	s.events.Publish(&api.TaskCreate{
 		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Checkpoint: r.Checkpoint, Pid: uint32(t.init.pid),
 		IO: &api.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 	})
-	t.watchOOM()
-	s.exits.watch(t.init.pid, t.init.start, t.initEnded)
-	return &v2.CreateTaskResponse{Pid: uint32(t.init.pid)}, nil
 }
 
 // leaveAddress writes the shim's address into a bundle, where delete looks for it, if start was not asked to: as for containers

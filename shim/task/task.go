@@ -172,9 +172,7 @@ func (t *task) settle() {
 func (t *task) tellEnd(id string, p *process, e link.Exit) {
 	close(p.ended)
 	saved := t.saveAnyway()
-	t.service.events.Publish(&api.TaskExit{
-		ContainerID: t.id(), ID: id, Pid: uint32(p.pid), ExitStatus: p.exit.Status, ExitedAt: timestamppb.New(p.exit.At),
-	})
+	t.publishEnd(id, p)
 	if p.io != nil {
 		p.io.Ended()
 	}
@@ -183,6 +181,14 @@ func (t *task) tellEnd(id string, p *process, e link.Exit) {
 			t.log.Error("acknowledge an exit", "error", err)
 		}
 	}
+}
+
+// publishEnd tells containerd. Were this process killed before that, the next one would find the end on record, and get it from
+// the keeper all the same.
+func (t *task) publishEnd(id string, p *process) {
+	t.service.events.Publish(&api.TaskExit{
+		ContainerID: t.id(), ID: id, Pid: uint32(p.pid), ExitStatus: p.exit.Status, ExitedAt: timestamppb.New(p.exit.At),
+	})
 }
 
 // release lets an end come that was held back while the process was started. t.mu is held.

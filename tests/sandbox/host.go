@@ -21,6 +21,17 @@ func Unified() bool {
 	return unix.Statfs(CgroupRoot, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
+// KernelIs tells whether the kernel is of that version or a newer one.
+func KernelIs(major, minor int) bool {
+	var uts unix.Utsname
+	if unix.Uname(&uts) != nil {
+		return false
+	}
+	var x, y int
+	_, _ = fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &x, &y)
+	return x > major || x == major && y >= minor
+}
+
 // ByCgroup is what holds for the host's version of cgroups.
 func ByCgroup[T any](v1, v2 T) T {
 	if Unified() {

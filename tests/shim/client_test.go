@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,14 +36,17 @@ import (
 // fixture is a worker with a client and a stand-in for containerd that collects events.
 type fixture struct {
 	*Sandbox
-	task   v2.TTRPCTaskService
-	dir    string
-	root   string
-	client *ttrpc.Client
-	worker *exec.Cmd
+	task      v2.TTRPCTaskService
+	namespace string
+	dir       string
+	root      string
+	client    *ttrpc.Client
+	worker    *exec.Cmd
+	keeper    int // its pid; 0 if there is none
 
 	mu     sync.Mutex
 	events []string
+	from   []int // which connection each of events came by
 	refuse bool
 }
 
@@ -56,26 +60,77 @@ func newFixture(t *testing.T) *fixture {
 // newFixtureIn prepares the worker's directory before it starts.
 func newFixtureIn(t *testing.T, prepare func(dir string)) *fixture {
 	t.Helper()
-	f := &fixture{Sandbox: NewSandbox(t)}
+	return newFixtureOf(NewSandbox(t), prepare)
+}
+
+func newFixtureOf(s *Sandbox, prepare func(dir string)) *fixture {
+	t := s.T
+	t.Helper()
+	f := &fixture{Sandbox: s, namespace: namespace}
 	f.dir, f.root = filepath.Join(f.Dir, "shim"), filepath.Join(f.Dir, "root")
 	Must(t, os.Mkdir(f.dir, 0o700))
 	prepare(f.dir)
 	t.Cleanup(f.close)
-	events, err := ttrpc.NewServer()
-	Must(t, err)
-	eventservice.RegisterTTRPCEventsService(events, f)
-	listener, err := net.Listen("unix", f.dir+"/events.sock")
-	Must(t, err)
-	go func() { _ = events.Serve(ctx(), listener) }()
-	t.Cleanup(func() { _ = events.Close() })
+	f.serveEvents(f.dir + "/events.sock")
 	f.startWorker()
 	return f
 }
+
+// serveEvents plays containerd for events.
+func (f *fixture) serveEvents(path string) {
+	f.Helper()
+	listener, err := net.Listen("unix", path)
+	Must(f.T, err)
+	f.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for sender := 0; ; sender++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := ttrpc.NewServer()
+			if err != nil {
+				f.Error(err)
+				return
+			}
+			eventservice.RegisterTTRPCEventsService(server, &forwarded{f, sender})
+			go func() { _ = server.Serve(ctx(), &single{conn: conn}) }()
+		}
+	}()
+}
+
+// forwarded is containerd's service for events on one connection.
+type forwarded struct {
+	*fixture
+	sender int
+}
+
+// single is a listener with one connection.
+type single struct {
+	net.Listener
+	conn net.Conn
+}
+
+func (l *single) Accept() (net.Conn, error) {
+	if l.conn == nil {
+		return nil, net.ErrClosed
+	}
+	conn := l.conn
+	l.conn = nil
+	return conn, nil
+}
+
+func (*single) Close() error { return nil }
+
+func (*single) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
 func (f *fixture) startWorker() {
 	f.Helper()
 	f.worker = exec.Command("/proc/self/exe")
 	f.worker.Env = append(os.Environ(), workerVar+"="+f.dir, "SOCK_TEST_MARK="+f.Mark)
+	if address := f.BusAddress(); address != "" {
+		f.worker.Env = append(f.worker.Env, address)
+	}
 	f.worker.Stderr = os.Stderr
 	Must(f.T, f.worker.Start())
 	var conn net.Conn
@@ -88,6 +143,14 @@ func (f *fixture) startWorker() {
 }
 
 func (f *fixture) close() {
+	f.removeTasks()
+	Must(f.T, f.worker.Process.Signal(unix.SIGTERM))
+	_ = f.worker.Wait()
+	f.checkStates()
+}
+
+// removeTasks removes what a test has left.
+func (f *fixture) removeTasks() {
 	for _, id := range f.ids() {
 		_, _ = f.task.Kill(ctx(), &v2.KillRequest{ID: id, Signal: uint32(unix.SIGKILL)})
 		wait, cancel := context.WithTimeout(ctx(), SettleTimeout)
@@ -100,8 +163,10 @@ func (f *fixture) close() {
 	if f.client != nil {
 		_ = f.client.Close()
 	}
-	Must(f.T, f.worker.Process.Signal(unix.SIGTERM))
-	_ = f.worker.Wait()
+}
+
+// checkStates checks that no container is left.
+func (f *fixture) checkStates() {
 	if left, _ := filepath.Glob(f.root + "/*/[!,]*"); len(left) > 0 {
 		f.Errorf("states are left: %v", left)
 	}
@@ -121,23 +186,25 @@ func (f *fixture) ids() []string {
 }
 
 // Forward implements containerd's service for events.
-func (f *fixture) Forward(_ context.Context, r *eventservice.ForwardRequest) (*emptypb.Empty, error) {
+func (f *forwarded) Forward(_ context.Context, r *eventservice.ForwardRequest) (*emptypb.Empty, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse {
 		return nil, errors.New("not now")
 	}
-	line, err := eventLine(r.Envelope)
+	line, err := f.eventLine(r.Envelope)
 	if err != nil {
 		f.Error(err)
 	}
-	f.events = append(f.events, line)
+	// What a worker sent that is gone by now comes before what the next one sends.
+	at, _ := slices.BinarySearch(f.from, f.sender+1)
+	f.events, f.from = slices.Insert(f.events, at, line), slices.Insert(f.from, at, f.sender)
 	return &emptypb.Empty{}, nil
 }
 
 // eventLine is an event in brief: topic, ID, and what else tells it from others.
-func eventLine(e *types.Envelope) (string, error) {
-	if e.Namespace != namespace || e.Timestamp == nil {
+func (f *fixture) eventLine(e *types.Envelope) (string, error) {
+	if e.Namespace != f.namespace || e.Timestamp == nil {
 		return "", fmt.Errorf("envelope %v", e)
 	}
 	into := func(m proto.Message) error {
@@ -202,7 +269,7 @@ func (f *fixture) happened(want ...string) {
 func (f *fixture) forgetEvents() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.events = nil
+	f.events, f.from = nil, nil
 }
 
 // pack makes an Any as containerd does.
@@ -225,8 +292,17 @@ func packJSON(v any) *anypb.Any {
 // request is a Create for a bundle of its own.
 func (f *fixture) request(id string, changes ...Change) *v2.CreateTaskRequest {
 	f.Helper()
-	b := f.Bundle(append([]Change{func(c *specs.Spec) { c.Linux.CgroupsPath = "/" + f.Mark + "/" + id }}, changes...)...)
-	return &v2.CreateTaskRequest{ID: id, Bundle: b.Dir, Options: pack(&options.Options{Root: f.root})}
+	path := "/" + f.Mark + "/" + id
+	if f.Systemd {
+		path = f.Slice() + ":it:" + f.Mark + "-" + id
+	}
+	b := f.Bundle(append([]Change{func(c *specs.Spec) { c.Linux.CgroupsPath = path }}, changes...)...)
+	return &v2.CreateTaskRequest{ID: id, Bundle: b.Dir, Options: f.options(f.root)}
+}
+
+// options have the states of containers in root.
+func (f *fixture) options(root string) *anypb.Any {
+	return pack(&options.Options{Root: root, SystemdCgroup: f.Systemd})
 }
 
 // created creates a container and checks the answer.

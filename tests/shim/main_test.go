@@ -1,5 +1,5 @@
 // Package shim tests the shim's worker over ttrpc, as containerd would use it, with real containers. The worker is this test
-// binary, run again, without a keeper; what a keeper is for is tested with the programs.
+// binary, run again, without a keeper; what a keeper is for is tested with the programs that are installed.
 package shim
 
 import (
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, work(dir))
 		os.Exit(1)
 	}
-	os.Exit(Main(m))
+	os.Exit(Main(m, buildPrograms))
 }
 
 func work(dir string) error {
