@@ -17,6 +17,7 @@ import (
 // packages are those whose tests run in a machine.
 var packages = []string{
 	"libsock/cgroup", "libsock/exe", "libsock/host", "libsock/plan", "libsock/seccomp", "libsock/state", "libsock/stub", "tests/hostile", "tests/integration",
+	"tests/shim",
 }
 
 // machine is one boot.
@@ -35,7 +36,7 @@ const unitPattern = "Systemd|EveryResource|PidsLimit|Update|Pause|OOM|Cgroup|Gro
 var machines = []machine{
 	{name: "apparmor", packages: packages},
 	{name: "selinux", packages: []string{"tests/integration"}, pattern: "SELinux", kernel: "security=selinux selinux=1 enforcing=1"},
-	{name: "systemd", packages: []string{"tests/integration"}, pattern: unitPattern, systemd: true},
+	{name: "systemd", packages: []string{"tests/integration", "tests/shim"}, pattern: unitPattern, systemd: true},
 	{
 		name: "hybrid", packages: []string{"libsock/cgroup", "tests/integration"}, pattern: "Systemd|EveryResource|Group|Unit|OOM", systemd: true,
 		kernel: "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0",
@@ -175,7 +176,10 @@ func pack(t *testing.T, dir string) *archive {
 	sock := filepath.Join(dir, "sock")
 	run(t, top, "go", "build", "-tags", tags, "-ldflags", "-s -w", "-o", sock, "./cmd/sock")
 	must(t, a.copy("bin/sock", sock))
-	for name, source := range map[string][]string{"attacker": {tags, "./tests/hostile/attacker"}, "sock-unprotected": {tags + ",weak_exe", "./cmd/sock"}} {
+	for name, source := range map[string][]string{
+		"attacker": {tags, "./tests/hostile/attacker"}, "sock-unprotected": {tags + ",weak_exe", "./cmd/sock"},
+		"sock-shimd": {tags, "./cmd/sock-shimd"}, "containerd-shim-sock-v1": {tags, "./cmd/containerd-shim-sock-v1"},
+	} {
 		program := filepath.Join(dir, name)
 		run(t, top, append([]string{"go", "build", "-ldflags", "-s -w", "-o", program, "-tags"}, source...)...)
 		must(t, a.copy("programs/"+name, program))
