@@ -129,19 +129,36 @@ func (c *containerd) start(program string) {
 	}
 }
 
-// shimProcesses lists the pids of our shim's keepers or workers. A process of a container that has not executed yet looks
-// like a worker, but is only one thread.
+// shimProcesses lists the pids of our shim's keepers or workers.
 func (c *containerd) shimProcesses(kind string) []int {
 	var pids []int
 	for _, process := range c.Processes() {
-		pid := Atoi(strings.Fields(process)[0])
-		args := strings.Split(ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
-		threads := Atoi(StatusField(ReadFile(fmt.Sprintf("/proc/%d/status", pid)), "Threads"))
-		if len(args) > 1 && filepath.Base(args[0]) == "sock-shimd" && args[1] == kind && (kind == "keeper" || threads > 1) {
+		if pid := Atoi(strings.Fields(process)[0]); isShim(pid, kind) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// isShim says whether a process is a keeper or a worker. A process of a container that has not executed yet looks like a worker,
+// but is only one thread.
+func isShim(pid int, kind string) bool {
+	args := strings.Split(ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+	threads := Atoi(StatusField(ReadFile(fmt.Sprintf("/proc/%d/status", pid)), "Threads"))
+	return len(args) > 1 && filepath.Base(args[0]) == "sock-shimd" && args[1] == kind && (kind == "keeper" || threads > 1)
+}
+
+// workerOf is the worker among a keeper's children, 0 if there is none.
+func workerOf(keeper int) int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", keeper)) // each thread has its own
+	for _, list := range lists {
+		for _, child := range strings.Fields(ReadFile(list)) {
+			if isShim(Atoi(child), "worker") {
+				return Atoi(child)
+			}
+		}
+	}
+	return 0
 }
 
 // endShims ends shims without tasks, which live on for a while.

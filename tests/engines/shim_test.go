@@ -104,6 +104,7 @@ func (c *containerd) killWorkers() (stop func() int) {
 	done := make(chan struct{})
 	var killing sync.WaitGroup
 	kills := 0
+	keepers := c.shimProcesses("keeper")
 	killing.Go(func() {
 		for {
 			select {
@@ -111,8 +112,8 @@ func (c *containerd) killWorkers() (stop func() int) {
 				return
 			case <-time.After(time.Duration(100+37*(kills%7)) * time.Millisecond):
 			}
-			for _, pid := range c.shimProcesses("worker") {
-				if unix.Kill(pid, unix.SIGKILL) == nil {
+			for _, keeper := range keepers {
+				if pid := workerOf(keeper); pid != 0 && unix.Kill(pid, unix.SIGKILL) == nil {
 					kills++
 				}
 			}
