@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	runc "github.com/containerd/containerd/api/types/runc/options"
 	generic "github.com/containerd/containerd/api/types/runtimeoptions/v1"
 	"github.com/pelletier/go-toml/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -88,7 +90,7 @@ func decode(any *anypb.Any) (*Options, error) {
 	case own.ProtoReflect().Descriptor().FullName():
 		return &own, unmarshal(any, &own)
 	case other.ProtoReflect().Descriptor().FullName():
-		if err := unmarshal(any, &other); err != nil {
+		if err := unmarshal(any, &other, criuPath); err != nil {
 			return nil, err
 		}
 		return &Options{
@@ -105,13 +107,21 @@ func decode(any *anypb.Any) (*Options, error) {
 	}
 }
 
-// unmarshal refuses fields that the message doesn't have: they would ask for something that doesn't happen.
-func unmarshal(any *anypb.Any, m proto.Message) error {
+// criuPath is a field of runc's options that containerd 1 still has. Like the other paths of CRIU's it has no meaning here.
+const criuPath = 8
+
+// unmarshal refuses fields that the message doesn't have, but for harmless ones: they would ask for something that doesn't
+// happen.
+func unmarshal(any *anypb.Any, m proto.Message, harmless ...protowire.Number) error {
 	if err := proto.Unmarshal(any.GetValue(), m); err != nil {
 		return fmt.Errorf("options: decode %s: %w", any.GetTypeUrl(), err)
 	}
-	if len(m.ProtoReflect().GetUnknown()) > 0 {
-		return fmt.Errorf("options: %s has fields that are not known", any.GetTypeUrl())
+	for unknown := m.ProtoReflect().GetUnknown(); len(unknown) > 0; {
+		number, _, n := protowire.ConsumeField(unknown)
+		if n < 0 || !slices.Contains(harmless, number) {
+			return fmt.Errorf("options: %s has fields that are not known", any.GetTypeUrl())
+		}
+		unknown = unknown[n:]
 	}
 	return nil
 }
@@ -136,6 +146,10 @@ type file struct {
 	CriuWorkPath  string
 	TypeUrl       string
 	ConfigPath    string
+
+	// containerd asks itself by these to use another shim.
+	TaskApiAddress string
+	TaskApiVersion uint32
 }
 
 // unwrap takes the TOML out of generic options. A TypeUrl says who the options are for; it is ours by definition.
