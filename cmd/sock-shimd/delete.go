@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sock-runtime/sock/shim/control"
 	"github.com/sock-runtime/sock/shim/pod"
 	"github.com/sock-runtime/sock/shim/rendezvous"
 	"github.com/sock-runtime/sock/shim/task"
@@ -30,6 +31,9 @@ func remove(c rendezvous.Command) ([]byte, error) {
 	}
 	response, err := task.Remove(dir, c.Namespace, c.ID, bundle)
 	if err != nil {
+		return nil, fmt.Errorf("delete: %w", err)
+	}
+	if err := control.Clear(dir, task.Records, pod.Records); err != nil {
 		return nil, fmt.Errorf("delete: %w", err)
 	}
 	return marshal(response)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	bootstrap "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	task "github.com/containerd/containerd/api/runtime/task/v2"
@@ -64,16 +65,22 @@ func newHost(t *testing.T) *host {
 	t.Parallel()
 	h := &host{T: t, address: filepath.Join(t.TempDir(), "containerd.sock")}
 	t.Cleanup(func() {
-		for _, pid := range h.processes("keeper") {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-		h.wait("the shims' end", func() bool { return len(h.processes("")) == 0 })
+		h.end()
 		dirs, _ := filepath.Glob(rendezvous.Root + "/" + h.namespace() + "-*")
 		for _, dir := range dirs {
 			_ = os.RemoveAll(dir)
 		}
 	})
 	return h
+}
+
+// end ends the shims.
+func (h *host) end() {
+	h.Helper()
+	for _, pid := range h.processes("keeper") {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	h.wait("the shims' end", func() bool { return len(h.processes("")) == 0 })
 }
 
 // namespace is one that no other test has.
@@ -473,3 +480,115 @@ func sameFile(a, b string) bool {
 
 func container() proto.Message  { return &options.Options{Grouping: options.Container} }
 func podOptions() proto.Message { return &options.Options{Grouping: options.Pod} }
+
+// TestShimCgroup has a group's shim in a cgroup, and refuses one that doesn't exist, or for all.
+func TestShimCgroup(t *testing.T) {
+	h := newHost(t)
+	name := "/" + h.namespace()
+	roots, _ := filepath.Glob("/sys/fs/cgroup/*/tasks") // v1's hierarchies
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); err == nil {
+		roots = []string{"/sys/fs/cgroup/cgroup.procs"}
+	}
+	t.Cleanup(func() {
+		h.end()
+		for _, file := range roots {
+			if err := os.Remove(filepath.Dir(file) + name); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for what, options := range map[string]proto.Message{
+		"is gone":         &options.Options{Grouping: options.Container, ShimCgroup: name},
+		"is for all":      &options.Options{ShimCgroup: name},
+		"is runc's field": &runc.Options{ShimCgroup: name},
+	} {
+		out, err := h.command("", "bad", "start", h.options(options)).CombinedOutput()
+		if err == nil || !bytes.Contains(out, []byte("shim_cgroup")) || bytes.Count(out, []byte("\n")) != 1 {
+			t.Errorf("a cgroup that %s: %v: %s", what, err, out)
+		}
+		if left, _ := filepath.Glob(rendezvous.Root + "/" + h.namespace() + "-*"); len(left) > 0 || len(h.processes("")) > 0 {
+			t.Errorf("a cgroup that %s: left: %v, %v", what, left, h.processes(""))
+		}
+	}
+	for _, file := range roots {
+		if err := os.Mkdir(filepath.Dir(file)+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cpuset(filepath.Dir(file) + name)
+	}
+	h.start("", "a", h.options(&options.Options{Grouping: options.Container, ShimCgroup: name}))
+	h.wait("the worker", func() bool { return len(h.processes("worker")) == 1 })
+	for _, pid := range h.processes("") {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if err != nil || strings.Count(string(data), ":"+name+"\n") != len(roots) {
+			t.Errorf("process %d is in %s, want %s %d times (%v)", pid, data, name, len(roots), err)
+		}
+	}
+}
+
+// cpuset lets processes into a cgroup of v1's cpuset, which begins without CPUs.
+func cpuset(dir string) {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if data, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file)); err == nil {
+			_ = os.WriteFile(filepath.Join(dir, file), data, 0)
+		}
+	}
+}
+
+// TestSchedCore asks for core scheduling, as containerd does by the environment: a namespace's shim can't have it, a group's has
+// it where the kernel does.
+func TestSchedCore(t *testing.T) {
+	h := newHost(t)
+	start := func(stdin proto.Message) (string, error) {
+		c := h.command("", "a", "start", stdin)
+		c.Env = append(c.Env, "SCHED_CORE=1")
+		out, err := c.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := start(nil); err == nil || !strings.Contains(out, "SCHED_CORE needs the grouping pod or container") {
+		t.Errorf("namespace: %v: %s", err, out)
+	}
+	out, err := start(h.options(container()))
+	if err != nil {
+		if !strings.Contains(out, "SCHED_CORE: core scheduling: ") || len(h.processes("")) > 0 { // no CONFIG_SCHED_CORE, or no SMT
+			t.Errorf("container: %v: %s", err, out)
+		}
+		return
+	}
+	h.wait("the worker", func() bool { return len(h.processes("worker")) == 1 })
+	for _, pid := range h.processes("") {
+		var cookie uint64
+		if err := unix.Prctl(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_GET, uintptr(pid), 0, uintptr(unsafe.Pointer(&cookie))); err != nil || cookie == 0 {
+			t.Errorf("process %d has no cookie (%v)", pid, err)
+		}
+	}
+}
+
+// TestClearedAfterKill has a group's keeper killed: what deletes its container removes its directory, but not that of a shim that
+// has taken its place.
+func TestClearedAfterKill(t *testing.T) {
+	h := newHost(t)
+	kill := func() {
+		for _, pid := range h.processes("keeper") {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		h.wait("the shim's end", func() bool { return len(h.processes("")) == 0 })
+	}
+	bundle := t.TempDir()
+	dir := dirOf(t, h.start(bundle, "a", h.options(container())))
+	kill()
+	h.delete(bundle, "a")
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the directory is left: %v", err)
+	}
+	h.start(bundle, "a", nil)
+	other := t.TempDir()
+	h.start(other, "b", h.options(container()))
+	kill()
+	address := h.start(bundle, "c", h.options(&options.Options{}))
+	h.delete(other, "b")
+	h.delete(bundle, "a")
+	if _, err := net.Dial("unix", strings.TrimPrefix(address, rendezvous.Scheme)); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,24 +87,55 @@ func ensure(where *Start) error {
 	if err := directory(rendezvous.Root); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(rendezvous.Root, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	unlock, err := lock()
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			return fmt.Errorf("lock %s: %w", lock.Name(), err)
-		}
-	}
+	defer unlock()
 	if listening(where.Dir) {
 		return nil
 	}
 	return launch(where)
+}
+
+// lock keeps others from starting shims, and from removing what is left of them.
+func lock() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(rendezvous.Root, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if err != unix.EINTR {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// Clear removes the directory of a shim that was killed, unless another one runs there, or there are records in it of what is
+// still to be deleted: records are the names of their directories.
+func Clear(dir string, records ...string) error {
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if listening(dir) {
+		return nil
+	}
+	for _, name := range records {
+		if err := unix.Rmdir(filepath.Join(dir, name)); err != nil && err != unix.ENOENT {
+			return nil
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // directory makes a directory that is ours alone.
@@ -137,6 +169,17 @@ func listening(dir string) bool {
 // launch starts a keeper, which starts the worker. Nobody listens in the directory.
 func launch(where *Start) error {
 	unix.Umask(0o077)
+	// What may be refused comes first: nothing is left then.
+	if where.Options.ShimCgroup != "" {
+		if err := join(where.Options.ShimCgroup); err != nil {
+			return err
+		}
+	}
+	if os.Getenv("SCHED_CORE") != "" {
+		if err := shareCore(where); err != nil {
+			return err
+		}
+	}
 	if err := directory(where.Dir); err != nil {
 		return err
 	}
@@ -165,11 +208,6 @@ func launch(where *Start) error {
 	}
 	shim := Shim{
 		Dir: where.Dir, Namespace: where.Namespace, Events: events(where.Address), Grouped: where.Group != "", OOMScore: min(score+1, 1000),
-	}
-	if where.Options.ShimCgroup != "" {
-		if err := join(where.Options.ShimCgroup); err != nil {
-			return err
-		}
 	}
 	// Whoever executed us may have left descriptors open.
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -239,6 +277,20 @@ func oomScore() (int, error) {
 // SetOOMScore sets this process's oom_score_adj. Errors: os.ErrPermission where it would be lower than it may.
 func SetOOMScore(score int) error {
 	return os.WriteFile(oomFile, []byte(strconv.Itoa(score)), 0)
+}
+
+// shareCore has the kernel run the shim, and so its containers, on a core with nobody else at the same time: containerd asks for
+// that by SCHED_CORE. Those of a whole namespace would share it with each other, and it would protect none from the other.
+func shareCore(where *Start) error {
+	if where.Group == "" {
+		return errors.New("SCHED_CORE needs the grouping pod or container: one shim serves the whole namespace")
+	}
+	const processGroup = 2 // PIDTYPE_PGID, prctl(2)
+	runtime.LockOSThread() // the keeper has what the thread that forks it has
+	if err := unix.Prctl(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_CREATE, 0, processGroup, 0); err != nil {
+		return fmt.Errorf("SCHED_CORE: core scheduling: %w", err)
+	}
+	return nil
 }
 
 // join moves this process, and so the shim that it starts, into the cgroup at a path of every hierarchy.

@@ -85,10 +85,13 @@ func (d directory) remove(id string) error {
 	return nil
 }
 
+// Records is the directory of all pods in the shim's.
+const Records = "sandboxes"
+
 // Remove removes what is on disk of a pod, if there is one, where no worker runs any more: dir is the directory that it had.
 // Its process is a task of the same id.
 func Remove(dir, id string) error {
-	d := directory(filepath.Join(dir, "sandboxes"))
+	d := directory(filepath.Join(dir, Records))
 	if _, err := os.Lstat(d.pod(id)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -59,7 +59,7 @@ type Service struct {
 // New takes over the pods of an earlier worker. dir is the shim's own directory. What the link held for them is theirs from
 // then on, so this comes before others look for what is theirs. Serve has to follow.
 func New(l link.Link, dir string, log *slog.Logger) (*Service, error) {
-	s := &Service{link: l, dir: directory(filepath.Join(dir, "sandboxes")), log: log, pods: map[string]*pod{}}
+	s := &Service{link: l, dir: directory(filepath.Join(dir, Records)), log: log, pods: map[string]*pod{}}
 	if err := os.MkdirAll(string(s.dir), 0o700); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,10 @@ func (e *exitRecord) exit() lifecycle.Exit { return lifecycle.Exit{Status: e.Sta
 
 func recordOf(e lifecycle.Exit) *exitRecord { return &exitRecord{Status: e.Status, At: e.At} }
 
-// records is the directory of them, one file a task.
+// Records is the directory of them in the shim's, one file a task.
+const Records = "tasks"
+
+// records is its path.
 type records string
 
 func (d records) path(id string) string { return filepath.Join(string(d), id) }

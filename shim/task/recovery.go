@@ -326,7 +326,7 @@ func (s *Service) Cleanup(ctx context.Context, id, bundle string) (*v2.DeleteRes
 
 // Remove is Cleanup where no worker runs any more: dir is the directory that it had.
 func Remove(dir, namespace, id, bundle string) (*v2.DeleteResponse, error) {
-	all := records(filepath.Join(dir, "tasks"))
+	all := records(filepath.Join(dir, Records))
 	r, err := all.read(id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -85,7 +85,7 @@ const (
 // New takes over the tasks of an earlier worker, if there was one, and serves.
 func New(c Config) (*Service, error) {
 	s := &Service{
-		link: c.Link, dir: c.Dir, namespace: c.Namespace, pods: c.Pods, log: c.Log, records: records(filepath.Join(c.Dir, "tasks")), exits: newExits(c.Link),
+		link: c.Link, dir: c.Dir, namespace: c.Namespace, pods: c.Pods, log: c.Log, records: records(filepath.Join(c.Dir, Records)), exits: newExits(c.Link),
 		began: time.Now(), launches: make(chan struct{}, maxLaunches),
 		tasks: map[string]*task{}, creating: map[string]bool{}, deleted: map[string]*record{},
 	}

@@ -26,8 +26,14 @@ func TestKeeperKilled(t *testing.T) {
 			c := newContainerd(t, f)
 			const boxes = 5
 			var pids []int
-			for i := range boxes {
+			for i := range boxes - 1 {
 				c.OK(c.line(fmt.Sprint("box", i), "--detach", "sleep", "1000")...)
+			}
+			Must(t, c.api().run("mounted", "sleep 1000", stdio{})) // its root file system is mounted by the shim
+			mounts := func() string { return ReadFile(fmt.Sprintf("/proc/%d/mounts", c.Room.Pid())) }
+			const below = "/run/containerd/io.containerd.runtime.v2.task/"
+			if !strings.Contains(mounts(), below) {
+				t.Errorf("nothing is mounted below %s", below)
 			}
 			for _, line := range strings.Split(c.OK("task", "ls"), "\n")[1:] {
 				pids = append(pids, Atoi(strings.Fields(line)[1]))
@@ -75,17 +81,21 @@ func TestKeeperKilled(t *testing.T) {
 				return nil
 			})
 			root := fmt.Sprintf("/proc/%d/root", c.Room.Pid())
-			for _, dir := range []string{"/run/containerd/sock/default/*", "/run/sock-shim/*/tasks/*"} {
-				left, err := filepath.Glob(root + dir)
-				Must(t, err)
-				for _, name := range left {
-					if filepath.Base(name) != ",seccomp" {
-						t.Errorf("left: %s", name)
-					}
+			Eventually(t, "the end of the shim's directory", func() error { // containerd executes delete once more, in the background
+				if left, _ := filepath.Glob(root + "/run/sock-shim/*-*"); len(left) > 0 {
+					return fmt.Errorf("left: %v", left)
+				}
+				return nil
+			})
+			left, err := filepath.Glob(root + "/run/containerd/sock/default/*")
+			Must(t, err)
+			for _, name := range left {
+				if filepath.Base(name) != ",seccomp" {
+					t.Errorf("left: %s", name)
 				}
 			}
-			if mounts := ReadFile(fmt.Sprintf("/proc/%d/mounts", c.Room.Pid())); strings.Contains(mounts, "/run/containerd/io.containerd.runtime.v2.task/") {
-				t.Errorf("mounts are left:\n%s", mounts)
+			if left := mounts(); strings.Contains(left, below) {
+				t.Errorf("mounts are left:\n%s", left)
 			}
 
 			// The next container has a new shim.
