@@ -43,7 +43,7 @@ func call(t *testing.T, stream uint32, method string, payload []byte) []byte {
 
 // TestGarbage sends both sockets what no client sends. Keeper and worker live on, and serve others.
 func TestGarbage(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	worker := f.workerPid()
 	id, err := proto.Marshal(&v2.StateRequest{ID: "box"})
@@ -109,7 +109,7 @@ func TestGarbage(t *testing.T) {
 
 // TestThousandsOfClients connects thousands of times, with a request each, and leaves without having read the answer.
 func TestThousandsOfClients(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	id, err := proto.Marshal(&v2.StateRequest{ID: "box"})
 	Must(t, err)
@@ -168,7 +168,7 @@ func (f *fixture) memoryOf(pid int) int {
 
 // TestClientsVanish has clients that go while their request is carried out. It is carried out or not, but not by half.
 func TestClientsVanish(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	before := f.opened()
 	ask := func(i int, method string, m proto.Message) {
@@ -229,7 +229,7 @@ func TestClientsVanish(t *testing.T) {
 
 // TestOtherUser has somebody else try to reach the shim, who may execute the program.
 func TestOtherUser(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	as := func(c *exec.Cmd) (string, error) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 99999, Gid: 99999}}
@@ -257,7 +257,7 @@ func TestOtherUser(t *testing.T) {
 
 // TestFullDisks has no room where bundles are, and where the containers' states are.
 func TestFullDisks(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	before := f.opened()
 	for _, dir := range []string{f.root, filepath.Join(f.Dir, "bundles")} {
@@ -297,7 +297,7 @@ func TestFullDisks(t *testing.T) {
 
 // TestExecOfNothing asks for processes that can't be, beside ones that can.
 func TestExecOfNothing(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	before := f.opened()
 	for i := range 5 {

@@ -43,6 +43,15 @@ func newShim(t *testing.T) *fixture {
 	return f
 }
 
+// newLongShim is newShim for a test that takes its time; in the virtual machines it would be minutes.
+func newLongShim(t *testing.T) *fixture {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes its time")
+	}
+	return newShim(t)
+}
+
 func (f *fixture) address() string { return filepath.Join(f.Dir, "containerd.sock") }
 
 // startShim has the helper start a shim, or find the one that runs, and connects to it.

@@ -480,6 +480,9 @@ func TestStorm(t *testing.T) {
 	f.started(f.request("box"))
 	const workers = 8
 	each := *storm / workers
+	if testing.Short() {
+		each /= 4
+	}
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {

@@ -112,7 +112,7 @@ func (f *fixture) storm(each int, repeats bool) {
 
 // TestShortProcesses races with the ends of short processes in several containers.
 func TestShortProcesses(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.storm(*storm/8, false)
 	f.noZombies()
 }
@@ -131,7 +131,7 @@ func (f *fixture) noZombies() {
 
 // TestWorkersKilled kills the worker again and again meanwhile.
 func TestWorkersKilled(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	done := make(chan struct{})
 	var kills int
 	var killing sync.WaitGroup
@@ -159,7 +159,7 @@ func TestWorkersKilled(t *testing.T) {
 
 // TestUpgradedUnderLoad replaces keeper and worker by other files meanwhile.
 func TestUpgradedUnderLoad(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	data, err := os.ReadFile(filepath.Join(programs, "sock-shimd"))
 	Must(t, err)
 	done := make(chan struct{})
@@ -261,7 +261,7 @@ func TestKillAllStorm(t *testing.T) {
 // TestPidUsedAgain gives processes the pid of one that has ended: each has its own status.
 func TestPidUsedAgain(t *testing.T) {
 	const last = "/proc/sys/kernel/ns_last_pid"
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	again := 0
 	for i := 0; i < 300 && again < 3; i++ {
@@ -333,7 +333,7 @@ func TestSameID(t *testing.T) {
 
 // TestThousandsAtOnce sends thousands of requests at once, on many connections, while the worker is killed: all are answered.
 func TestThousandsAtOnce(t *testing.T) {
-	f := newShim(t)
+	f := newLongShim(t)
 	f.started(f.request("box"))
 	clients := []v2.TTRPCTaskService{f.task}
 	for range 40 {
