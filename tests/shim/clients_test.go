@@ -132,13 +132,15 @@ func TestThousandsOfClients(t *testing.T) {
 	crowd()
 	worker := f.workerPid()
 	before, memory := f.opened(), f.memoryOf(worker)
-	for range 3 {
+	for range 15 {
 		crowd()
 	}
 	f.closed(before)
 	Equal(t, "the worker", f.workerPid(), worker)
-	if now := f.memoryOf(worker); now > 2*memory+8<<10 {
-		t.Errorf("the worker has %d KiB, before %d", now, memory)
+	// Go keeps what crowds that overlap have needed. That is up to 120 MiB; were clients never forgotten, it would be that for each
+	// few crowds.
+	if now := f.memoryOf(worker); now > 300<<10 {
+		t.Errorf("the worker has %d KiB, after one crowd it had %d", now, memory)
 	}
 	f.killed("box")
 }
