@@ -145,11 +145,18 @@ func (r *recorder) add(e *types.Envelope) {
 	r.events[key] = append(r.events[key], what)
 }
 
-// of are the events of a process, without those that came twice in a row.
+// of are the events of a process, each when it came first. What a worker sent last before it was killed, containerd may handle
+// after what the next one sent, which began with the same.
 func (r *recorder) of(key string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Compact(slices.Clone(r.events[key]))
+	var first []string
+	for _, event := range r.events[key] {
+		if !slices.Contains(first, event) {
+			first = append(first, event)
+		}
+	}
+	return first
 }
 
 // happened waits for the events of a process.
