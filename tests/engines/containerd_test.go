@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type containerd struct {
 	config string
 	env    []string
 	server *exec.Cmd
+	kills  *atomic.Int64 // of workers, by killWorkers
 }
 
 // flavour is a containerd and the way in which it runs containers.

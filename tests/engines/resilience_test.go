@@ -107,13 +107,15 @@ func TestHundredContainers(t *testing.T) {
 		})
 	}
 	load.Wait()
+	Eventually(t, "the tenth kill", func() error { // for those that talk, if the machine is fast
+		if kills := k.kills.Load(); kills < 10 {
+			return fmt.Errorf("%d kills", kills)
+		}
+		return nil
+	})
 	close(done)
 	talking.Wait()
-	kills := stop()
-	if kills < 3 {
-		t.Errorf("only %d kills", kills)
-	}
-	t.Logf("%d kills", kills)
+	t.Logf("%d kills", stop())
 
 	all := k.statuses()
 	for i := range boxes {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,18 +104,18 @@ func TestShimStorm(t *testing.T) {
 func (c *containerd) killWorkers() (stop func() int) {
 	done := make(chan struct{})
 	var killing sync.WaitGroup
-	kills := 0
+	c.kills = &atomic.Int64{}
 	keepers := c.shimProcesses("keeper")
 	killing.Go(func() {
 		for {
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Duration(100+37*(kills%7)) * time.Millisecond):
+			case <-time.After(time.Duration(100+37*(c.kills.Load()%7)) * time.Millisecond):
 			}
 			for _, keeper := range keepers {
 				if pid := workerOf(keeper); pid != 0 && unix.Kill(pid, unix.SIGKILL) == nil {
-					kills++
+					c.kills.Add(1)
 				}
 			}
 		}
@@ -122,7 +123,7 @@ func (c *containerd) killWorkers() (stop func() int) {
 	return func() int {
 		close(done)
 		killing.Wait()
-		return kills
+		return int(c.kills.Load())
 	}
 }
 
