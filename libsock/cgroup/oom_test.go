@@ -23,7 +23,7 @@ func TestNotifyOOMUnified(t *testing.T) {
 	replace("memory.events", "oom 4\noom_kill 2\n") // nobody was killed
 	replace("memory.events", "oom 5\noom_kill 4\n") // two were
 	replace("cgroup.events", "populated 0\nfrozen 0\n")
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for n := 0; ; n++ {
 		select {
 		case _, ok := <-oom:
