@@ -82,7 +82,7 @@ func (c contest) turn(ctx context.Context, once func(worker, n int) error, next 
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// atOnce does something for each number below n, some at a time.
+// atOnce does something for each number below n, some at a time. It returns the first error of those that there are.
 func atOnce(n int, do func(i int) error) error {
 	const some = 8
 	turns := make(chan struct{}, some)
@@ -96,7 +96,12 @@ func atOnce(n int, do func(i int) error) error {
 		})
 	}
 	all.Wait()
-	return errors.Join(failures...)
+	for _, err := range failures {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // numbered is a name with a number.

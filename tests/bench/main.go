@@ -199,8 +199,9 @@ func ownMounts() error {
 	if cgroupMode() != "hybrid" {
 		return nil
 	}
-	// A tmpfs of our own over it, not the host's below it: crun makes directories there all the same.
-	if err := unix.Mount("tmpfs", unifiedMount, "tmpfs", 0, "size=1m"); err != nil {
+	// A tmpfs of our own over it, not the host's below it: crun makes directories there all the same, with a file for every
+	// container.
+	if err := unix.Mount("tmpfs", unifiedMount, "tmpfs", 0, "size=64m"); err != nil {
 		return fmt.Errorf("hide %s: %w", unifiedMount, err)
 	}
 	return nil
