@@ -182,9 +182,15 @@ func (c client) inspect(name, field string) string {
 	return c.OK("inspect", "--type", "container", "--format", "{{"+field+"}}", name)
 }
 
+// wantStatus waits for a status: Podman calls a container "stopped" until another process has cleaned up after it.
 func (c client) wantStatus(name, want string) {
 	c.Helper()
-	Equal(c.T, "status", c.inspect(name, ".State.Status"), want)
+	Eventually(c.T, "status "+want, func() error {
+		if got := c.inspect(name, ".State.Status"); got != want {
+			return fmt.Errorf("status is %s", got)
+		}
+		return nil
+	})
 }
 
 // waitFor waits until the container's log has a text.
