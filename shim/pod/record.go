@@ -1,7 +1,6 @@
 package pod
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sock-runtime/sock/shim/jsonfile"
 	"github.com/sock-runtime/sock/shim/rootfs"
 )
 
@@ -44,15 +44,7 @@ const recordFile = "record"
 
 // write replaces a pod's record.
 func (d directory) write(r *record) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode record of sandbox %s: %w", r.ID, err)
-	}
-	file := filepath.Join(d.pod(r.ID), recordFile)
-	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
-		return fmt.Errorf("record sandbox %s: %w", r.ID, err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
+	if err := jsonfile.Write(filepath.Join(d.pod(r.ID), recordFile), r); err != nil {
 		return fmt.Errorf("record sandbox %s: %w", r.ID, err)
 	}
 	return nil
@@ -60,12 +52,8 @@ func (d directory) write(r *record) error {
 
 // read returns a pod's record. Errors: fs.ErrNotExist.
 func (d directory) read(id string) (*record, error) {
-	data, err := os.ReadFile(filepath.Join(d.pod(id), recordFile))
-	if err != nil {
-		return nil, err
-	}
 	r := &record{}
-	if err := json.Unmarshal(data, r); err != nil {
+	if err := jsonfile.Read(filepath.Join(d.pod(id), recordFile), r); err != nil {
 		return nil, fmt.Errorf("record of sandbox %s: %w", id, err)
 	}
 	if r.ID != id {

@@ -10,8 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/sock-runtime/sock/shim/jsonfile"
 	"github.com/sock-runtime/sock/shim/lifecycle"
 	"github.com/sock-runtime/sock/shim/stdio"
 )
@@ -77,42 +76,16 @@ func (d records) path(id string) string { return filepath.Join(string(d), id) }
 
 // write replaces a task's record.
 func (d records) write(r *record) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode record of task %s: %w", r.ID, err)
-	}
-	temp := d.path("," + r.ID) // no ID has a comma
-	if err := writeFile(temp, data); err != nil {
-		_ = os.Remove(temp)
-		return fmt.Errorf("record task %s: %w", r.ID, err)
-	}
-	if err := os.Rename(temp, d.path(r.ID)); err != nil {
+	if err := jsonfile.Write(d.path(r.ID), r); err != nil {
 		return fmt.Errorf("record task %s: %w", r.ID, err)
 	}
 	return nil
 }
 
-func writeFile(path string, data []byte) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	for len(data) > 0 && err == nil {
-		var n int
-		n, err = unix.Write(fd, data)
-		data = data[max(n, 0):]
-	}
-	return errors.Join(err, unix.Close(fd))
-}
-
 // read returns one record. Errors: fs.ErrNotExist.
 func (d records) read(id string) (*record, error) {
-	data, err := os.ReadFile(d.path(id))
-	if err != nil {
-		return nil, err
-	}
 	r := &record{}
-	if err := json.Unmarshal(data, r); err != nil {
+	if err := jsonfile.Read(d.path(id), r); err != nil {
 		return nil, fmt.Errorf("record of task %s: %w", id, err)
 	}
 	if r.ID != id {
@@ -137,7 +110,7 @@ func (d records) list() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ",") {
+		if !strings.HasPrefix(e.Name(), jsonfile.Unfinished) {
 			ids = append(ids, e.Name())
 		}
 	}

@@ -27,6 +27,7 @@ var layers = map[string][]string{
 	"tests/":        {"libsock", "libsock/cgroup", "libsock/plan", "libsock/state", "shim/pause", "spec", "tests/"},
 	"contrib/":      {},
 
+	"shim/jsonfile":   {},
 	"shim/pause":      {},
 	"shim/podconfig":  {},
 	"shim/wire":       {},
