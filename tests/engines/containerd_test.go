@@ -254,3 +254,34 @@ func (c *containerd) testTasks() {
 	}
 	c.OK("container", "rm", "box")
 }
+
+// startBox starts a container that ends with status 10 + i when it is asked to.
+func (c *containerd) startBox(i int) (id string) {
+	c.Helper()
+	id = fmt.Sprint("box", i)
+	c.OK(c.line(id, "--detach", "sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; while :; do sleep 0.1; done", 10+i))...)
+	return id
+}
+
+func (c *containerd) wantRunning(boxes int) {
+	c.Helper()
+	if out := c.OK("task", "ls"); strings.Count(out, "RUNNING") != boxes {
+		c.Errorf("%d tasks should run:\n%s", boxes, out)
+	}
+}
+
+// endBoxes ends and removes them, and checks their status.
+func (c *containerd) endBoxes(boxes int) {
+	c.Helper()
+	for i := range boxes {
+		id := fmt.Sprint("box", i)
+		c.OK("task", "kill", id)
+		Eventually(c.T, "the end of "+id, func() error {
+			if r := c.Try("task", "delete", id); !strings.Contains(r.Stderr, fmt.Sprint("exit code ", 10+i)) {
+				return fmt.Errorf("%v", r)
+			}
+			return nil
+		})
+		c.OK("container", "rm", id)
+	}
+}

@@ -117,7 +117,7 @@ func TestShimUpgraded(t *testing.T) {
 	c := newContainerd(t, flavour{dir: newest, shim: true})
 	const boxes = 20
 	for i := range boxes {
-		c.OK(c.line(fmt.Sprint("box", i), "--detach", "sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; while :; do sleep 0.1; done", 10+i))...)
+		c.startBox(i)
 	}
 	waiting := make(chan Result)
 	go func() {
@@ -156,21 +156,9 @@ func TestShimUpgraded(t *testing.T) {
 		}
 		return nil
 	})
-	if out := c.OK("task", "ls"); strings.Count(out, "RUNNING") != boxes {
-		t.Errorf("tasks:\n%s", out)
-	}
+	c.wantRunning(boxes)
 	if r := <-waiting; r.Code != 5 || r.Stdout != "one\ntwo\n" {
 		t.Errorf("want one, two, 5: %v", r)
 	}
-	for i := range boxes {
-		id := fmt.Sprint("box", i)
-		c.OK("task", "kill", id)
-		Eventually(t, "the end of "+id, func() error {
-			if r := c.Try("task", "delete", id); !strings.Contains(r.Stderr, fmt.Sprint("exit code ", 10+i)) {
-				return fmt.Errorf("%v", r)
-			}
-			return nil
-		})
-		c.OK("container", "rm", id)
-	}
+	c.endBoxes(boxes)
 }

@@ -165,8 +165,7 @@ func TestShimSurvives(t *testing.T) {
 	const boxes = 8
 	var waiting sync.WaitGroup
 	for i := range boxes {
-		id := fmt.Sprint("box", i)
-		c.OK(c.line(id, "--detach", "sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; while :; do sleep 0.1; done", 10+i))...)
+		id := c.startBox(i)
 		waiting.Go(func() {
 			if r := c.Try("task", "exec", "--exec-id", "w", id, "sh", "-c", fmt.Sprintf("sleep 3; echo done; exit %d", 40+i)); r.Code != 40+i || r.Stdout != "done\n" {
 				t.Errorf("want done, %d: %v", 40+i, r)
@@ -186,9 +185,7 @@ func TestShimSurvives(t *testing.T) {
 			}
 			return nil
 		})
-		if out := c.OK("task", "ls"); strings.Count(out, "RUNNING") != boxes {
-			t.Errorf("tasks:\n%s", out)
-		}
+		c.wantRunning(boxes)
 		if r := c.Try("task", "exec", "--exec-id", "e", "box0", "sh", "-c", "exit 6"); r.Code != 6 {
 			t.Errorf("want 6: %v", r)
 		}
@@ -200,20 +197,8 @@ func TestShimSurvives(t *testing.T) {
 	path, err := filepath.Abs(filepath.Join(newest, "containerd"))
 	Must(t, err)
 	c.start(path)
-	if out := c.OK("task", "ls"); strings.Count(out, "RUNNING") != boxes {
-		t.Errorf("tasks after a restart of containerd:\n%s", out)
-	}
-	for i := range boxes {
-		id := fmt.Sprint("box", i)
-		c.OK("task", "kill", id)
-		Eventually(t, "the end of "+id, func() error {
-			if r := c.Try("task", "delete", id); !strings.Contains(r.Stderr, fmt.Sprint("exit code ", 10+i)) {
-				return fmt.Errorf("%v", r)
-			}
-			return nil
-		})
-		c.OK("container", "rm", id)
-	}
+	c.wantRunning(boxes)
+	c.endBoxes(boxes)
 	if left, _ := os.ReadDir(fmt.Sprintf("/proc/%d/root/run/containerd/sock/default", c.Room.Pid())); len(left) > 0 {
 		for _, e := range left {
 			if e.Name() != ",seccomp" {
