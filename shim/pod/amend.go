@@ -76,7 +76,7 @@ func (p *pod) standsLocked(pid int) bool {
 func pidOf(ns specs.LinuxNamespace) int {
 	rest, ok := strings.CutPrefix(ns.Path, "/proc/")
 	number, file, found := strings.Cut(rest, "/ns/")
-	if !ok || !found || file != files[ns.Type] {
+	if !ok || !found || file != namespaceFiles[ns.Type] {
 		return 0
 	}
 	pid, err := strconv.Atoi(number)
@@ -91,7 +91,7 @@ func (p *pod) joinNamespaces(l *specs.Linux) error {
 	var list []specs.LinuxNamespace
 	for i, ns := range l.Namespaces {
 		if p.standsLocked(pidOf(ns)) {
-			if f := p.held[files[ns.Type]]; f != nil {
+			if f := p.held[namespaceFiles[ns.Type]]; f != nil {
 				ns.Path = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 			} else if p.hostHas(ns.Type) {
 				continue

@@ -127,7 +127,7 @@ func (p *pod) startInit(ctx context.Context) error {
 	p.mu.Unlock()
 	// It waits for its start, so the pid is its own.
 	for _, ns := range p.initSpec().Linux.Namespaces {
-		if kind := files[ns.Type]; kind != "" && kind != "net" {
+		if kind := namespaceFiles[ns.Type]; kind != "" && kind != "net" {
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", r.Pid, kind))
 			if err == nil {
 				err = p.hold(kind, f)

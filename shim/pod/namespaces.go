@@ -13,8 +13,8 @@ import (
 	"github.com/sock-runtime/sock/spec"
 )
 
-// files are the names of namespaces in /proc/PID/ns, namespaces(7).
-var files = map[specs.LinuxNamespaceType]string{
+// namespaceFiles are the names in /proc/PID/ns, namespaces(7).
+var namespaceFiles = map[specs.LinuxNamespaceType]string{
 	specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.PIDNamespace: "pid", specs.UserNamespace: "user",
 }
 

@@ -524,7 +524,7 @@ func (s *Service) Stats(_ context.Context, r *v2.StatsRequest) (*v2.StatsRespons
 	if err != nil {
 		return nil, coded(err, "")
 	}
-	metrics, err := metricsOf(box)
+	metrics, err := Metrics(box)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notFound("cgroup does not exist")
 	}

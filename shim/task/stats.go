@@ -7,21 +7,18 @@ import (
 	v2stats "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sock-runtime/sock/libsock"
 	"github.com/sock-runtime/sock/libsock/cgroup"
 )
 
-// metricsOf reads a container's use of resources in the form that containerd's clients know for the host's cgroups.
-func metricsOf(box *libsock.Container) (proto.Message, error) {
-	return Metrics(box)
-}
-
-// Metrics is metricsOf for whatever has a cgroup.
-func Metrics(of interface {
+// measured is what has a cgroup: a container, or the cgroup of a pod.
+type measured interface {
 	Stats() (*cgroup.Stats, error)
 	OOMKills() (uint64, error)
-},
-) (proto.Message, error) {
+}
+
+// Metrics reads the use of resources in the form that containerd's clients know for the host's cgroups. Errors:
+// fs.ErrNotExist if there is no such cgroup.
+func Metrics(of measured) (proto.Message, error) {
 	s, err := of.Stats()
 	if err != nil {
 		return nil, err
