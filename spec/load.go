@@ -6,15 +6,15 @@
 package spec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/sock-runtime/sock/spec/coldfile"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // Nothing but the JSON and its types is checked: see Validate.
 func Load(bundle string) (*specs.Spec, error) {
 	name := filepath.Join(bundle, configName)
-	data, err := readBounded(name, maxConfigSize)
+	data, err := coldfile.Read(unix.AT_FDCWD, name, 0, maxConfigSize, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, missingFile(configName)
 	}
@@ -41,7 +41,7 @@ func Load(bundle string) (*specs.Spec, error) {
 // LoadProcess reads the JSON of one process from a file, as `exec --process` takes it. Nothing but the JSON and its types
 // is checked: see ValidateProcess.
 func LoadProcess(name string) (*specs.Process, error) {
-	data, err := readBounded(name, maxConfigSize)
+	data, err := coldfile.Read(unix.AT_FDCWD, name, 0, maxConfigSize, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -56,34 +56,3 @@ func (name missingFile) Error() string {
 }
 
 func (missingFile) Is(target error) bool { return target == os.ErrNotExist }
-
-// readBounded reads a file to its end and fails beyond limit bytes. It is package os without the poller, which takes a
-// dozen system calls to set up.
-func readBounded(name string, limit int64) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	data := make([]byte, 0, min(max(st.Size, 0), limit)+bytes.MinRead)
-	for {
-		if int64(len(data)) > limit {
-			return nil, fmt.Errorf("larger than %d MiB", limit>>20)
-		}
-		data = slices.Grow(data, bytes.MinRead)
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return nil, err
-		case n == 0:
-			return data, nil
-		default:
-			data = data[:len(data)+n]
-		}
-	}
-}

@@ -102,13 +102,6 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A file such as those of /proc says that it is empty: the bound must hold by what is read.
-func TestReadBoundedByContent(t *testing.T) {
-	if data, err := readBounded("/proc/self/status", 16); err == nil {
-		t.Errorf("read %d bytes of /proc/self/status, want an error beyond 16", len(data))
-	}
-}
-
 // engineConfigs returns the configurations that real engines wrote, by file name.
 func engineConfigs(t testing.TB) map[string][]byte {
 	t.Helper()

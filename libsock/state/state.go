@@ -23,6 +23,7 @@ import (
 	"github.com/sock-runtime/sock/libsock/cgroup"
 	"github.com/sock-runtime/sock/libsock/plan"
 	"github.com/sock-runtime/sock/libsock/resctrl"
+	"github.com/sock-runtime/sock/spec/coldfile"
 	"github.com/sock-runtime/sock/spec/coldjson"
 )
 
@@ -396,30 +397,12 @@ const maxFile = 64 << 20
 
 // readFile reads a regular file of the directory; a link in its place is not followed.
 func readFile(dir int, name string) ([]byte, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFile {
-		return nil, fmt.Errorf("%s is not a file of ours", name)
-	}
-	data := make([]byte, st.Size)
-	for got := 0; got < len(data); {
-		n, err := unix.Read(fd, data[got:])
-		if err != nil {
-			return nil, err
+	return coldfile.Read(dir, name, unix.O_NOFOLLOW|unix.O_NONBLOCK, maxFile, func(st *unix.Stat_t) error {
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return fmt.Errorf("%s is not a file of ours", name)
 		}
-		if n == 0 {
-			return data[:got], nil
-		}
-		got += n
-	}
-	return data, nil
+		return nil
+	})
 }
 
 // List returns the IDs of all containers, sorted. It removes what a create that was killed left before its container

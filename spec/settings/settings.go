@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sock-runtime/sock/spec"
+	"github.com/sock-runtime/sock/spec/coldfile"
 )
 
 // Settings are the keys of the file. What it doesn't have is zero.
@@ -85,38 +85,15 @@ func parse(text []byte) (Settings, error) {
 	return s, err
 }
 
-// readFile reads a file that only its owner and group may write: it decides for all containers. It does without package os,
-// whose poller would be set up for this in each start.
+// readFile reads a file that only its owner and group may write: it decides for all containers.
 func readFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, errors.New("not a regular file")
-	case st.Mode&0o002 != 0:
-		return nil, fmt.Errorf("may be written by all, mode %04o", st.Mode&0o7777)
-	case st.Size > maxFile:
-		return nil, errors.New("larger than 1 MiB")
-	}
-	text := make([]byte, st.Size)
-	for n := 0; n < len(text); {
-		done, err := unix.Read(fd, text[n:])
+	return coldfile.Read(unix.AT_FDCWD, name, unix.O_NONBLOCK, maxFile, func(st *unix.Stat_t) error {
 		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return nil, err
-		case done == 0:
-			return nil, io.ErrUnexpectedEOF
-		default:
-			n += done
+		case st.Mode&unix.S_IFMT != unix.S_IFREG:
+			return errors.New("not a regular file")
+		case st.Mode&0o002 != 0:
+			return fmt.Errorf("may be written by all, mode %04o", st.Mode&0o7777)
 		}
-	}
-	return text, nil
+		return nil
+	})
 }
