@@ -68,6 +68,19 @@ var shims = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// onShims runs a test for each containerd that has our shim.
+func onShims(t *testing.T, test func(t *testing.T, f flavour)) {
+	t.Parallel()
+	for _, f := range flavours {
+		if f.shim {
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				test(t, f)
+			})
+		}
+	}
+}
+
 // newContainerd starts a containerd in a room of its own.
 func newContainerd(t *testing.T, f flavour) *containerd {
 	t.Helper()

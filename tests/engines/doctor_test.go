@@ -127,21 +127,14 @@ func testDoctorDocker(room *Room, programs [2]string, more string) client {
 
 // TestDoctorContainerd starts containerds with their own default configuration, and what doctor adds to it.
 func TestDoctorContainerd(t *testing.T) {
-	t.Parallel()
-	for _, f := range flavours {
-		if !f.shim {
-			continue
+	onShims(t, func(t *testing.T, f flavour) {
+		f.configure = configureByDoctor
+		c := newContainerd(t, f)
+		if out := c.OK("plugins", "ls"); !regexp.MustCompile(`(?m)^io.containerd.grpc.v1 +cri +\S+ +ok`).MatchString(out) {
+			t.Errorf("CRI has a state of its own:\n%s\n%s", out, ReadFile(c.config))
 		}
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			f.configure = configureByDoctor
-			c := newContainerd(t, f)
-			if out := c.OK("plugins", "ls"); !regexp.MustCompile(`(?m)^io.containerd.grpc.v1 +cri +\S+ +ok`).MatchString(out) {
-				t.Errorf("CRI has a state of its own:\n%s\n%s", out, ReadFile(c.config))
-			}
-			Equal(t, "output", c.OK(c.line("one", "--rm", "echo", "here")...), "here")
-		})
-	}
+		Equal(t, "output", c.OK(c.line("one", "--rm", "echo", "here")...), "here")
+	})
 }
 
 // handlerOf finds the handler sock in what containerd says is its configuration.

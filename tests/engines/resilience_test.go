@@ -148,80 +148,73 @@ func TestHundredContainers(t *testing.T) {
 // TestContainerdKilled kills containerd, twice, and starts it anew: what ran runs, what ended meanwhile has its status, and
 // nothing that was said meanwhile is lost.
 func TestContainerdKilled(t *testing.T) {
-	t.Parallel()
-	for _, f := range flavours {
-		if !f.shim {
-			continue
+	onShims(t, func(t *testing.T, f flavour) {
+		k := newContainerd(t, f).api()
+		program := "containerd"
+		if f.dir != "" {
+			var err error
+			program, err = filepath.Abs(filepath.Join(f.dir, "containerd"))
+			Must(t, err)
 		}
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			k := newContainerd(t, f).api()
-			program := "containerd"
-			if f.dir != "" {
-				var err error
-				program, err = filepath.Abs(filepath.Join(f.dir, "containerd"))
-				Must(t, err)
+		talks := map[string]*talk{}
+		begin := func(id, exec string, terminal bool) {
+			t.Helper()
+			name := id + exec
+			s := k.fifos(name, terminal)
+			talks[name] = s.talk()
+			if exec == "" {
+				Must(t, k.run(id, parrot, s))
+			} else {
+				Must(t, k.exec(id, exec, parrot, s))
 			}
-			talks := map[string]*talk{}
-			begin := func(id, exec string, terminal bool) {
-				t.Helper()
-				name := id + exec
-				s := k.fifos(name, terminal)
-				talks[name] = s.talk()
-				if exec == "" {
-					Must(t, k.run(id, parrot, s))
-				} else {
-					Must(t, k.exec(id, exec, parrot, s))
-				}
-				Must(t, talks[name].open())
+			Must(t, talks[name].open())
+		}
+		for i, id := range []string{"stays", "tty", "ends0", "ends1"} {
+			begin(id, "", i == 1)
+			begin(id, "x", i == 1)
+		}
+		begin("stays", "ends0", false)
+		begin("stays", "ends1", false)
+		for round := range 2 {
+			// One end comes to a containerd that is about to be killed, the others to none.
+			gone := fmt.Sprint("ends", round)
+			Must(t, talks[gone+"x"].end(70))
+			Must(t, k.server.Process.Kill())
+			_ = k.server.Wait()
+			Must(t, talks[gone].end(71))
+			Must(t, talks["stays"+gone].end(72))
+			for _, name := range []string{"stays", "staysx", "tty", "ttyx"} {
+				Must(t, talks[name].on())
 			}
-			for i, id := range []string{"stays", "tty", "ends0", "ends1"} {
-				begin(id, "", i == 1)
-				begin(id, "x", i == 1)
+			k.restart(program)
+			k.listen()
+			all := k.statuses()
+			for id, want := range map[string]string{"stays": "RUNNING", "tty": "RUNNING", gone: "STOPPED"} {
+				Equal(t, "status of "+id, all[id], want)
 			}
-			begin("stays", "ends0", false)
-			begin("stays", "ends1", false)
-			for round := range 2 {
-				// One end comes to a containerd that is about to be killed, the others to none.
-				gone := fmt.Sprint("ends", round)
-				Must(t, talks[gone+"x"].end(70))
-				Must(t, k.server.Process.Kill())
-				_ = k.server.Wait()
-				Must(t, talks[gone].end(71))
-				Must(t, talks["stays"+gone].end(72))
-				for _, name := range []string{"stays", "staysx", "tty", "ttyx"} {
-					Must(t, talks[name].on())
-				}
-				k.restart(program)
-				k.listen()
-				all := k.statuses()
-				for id, want := range map[string]string{"stays": "RUNNING", "tty": "RUNNING", gone: "STOPPED"} {
-					Equal(t, "status of "+id, all[id], want)
-				}
-				Must(t, k.ended(gone, "x", 70))
-				Must(t, k.ended("stays", gone, 72))
-				Must(t, k.ended(gone, "", 71))
-				k.journalIsEmpty()
-			}
-			// All is as it was for those that go on, and for new ones.
-			for _, id := range []string{"stays", "tty"} {
-				Must(t, talks[id+"x"].on())
-				Must(t, talks[id+"x"].end(80))
-				Must(t, k.ended(id, "x", 80))
-				k.happened(id+"/x", "exit 80")
-				Must(t, talks[id].on())
-				Must(t, talks[id].end(81))
-				Must(t, k.ended(id, "", 81))
-				k.happened(id, "exit 81", "delete 81")
-			}
-			Must(t, k.run("new", "exit 9", stdio{}))
-			Must(t, k.ended("new", "", 9))
-			k.lived("new", 9)
-			if keepers := k.shimProcesses("keeper"); len(keepers) != 1 {
-				t.Errorf("keepers: %v", keepers)
-			}
-		})
-	}
+			Must(t, k.ended(gone, "x", 70))
+			Must(t, k.ended("stays", gone, 72))
+			Must(t, k.ended(gone, "", 71))
+			k.journalIsEmpty()
+		}
+		// All is as it was for those that go on, and for new ones.
+		for _, id := range []string{"stays", "tty"} {
+			Must(t, talks[id+"x"].on())
+			Must(t, talks[id+"x"].end(80))
+			Must(t, k.ended(id, "x", 80))
+			k.happened(id+"/x", "exit 80")
+			Must(t, talks[id].on())
+			Must(t, talks[id].end(81))
+			Must(t, k.ended(id, "", 81))
+			k.happened(id, "exit 81", "delete 81")
+		}
+		Must(t, k.run("new", "exit 9", stdio{}))
+		Must(t, k.ended("new", "", 9))
+		k.lived("new", 9)
+		if keepers := k.shimProcesses("keeper"); len(keepers) != 1 {
+			t.Errorf("keepers: %v", keepers)
+		}
+	})
 }
 
 // restart starts containerd for a client, which may have to wait before it connects again.
