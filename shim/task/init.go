@@ -158,6 +158,7 @@ func (t *task) startInit() error {
 		t.state = created.Started()
 		t.publishStart()
 	}
+	t.tellEarlyOOM()
 	t.init.release(t.endInit)
 	return coded(err, "OCI runtime start failed")
 }

@@ -12,6 +12,7 @@ import (
 type oomWatch struct {
 	cancel context.CancelFunc
 	told   int
+	early  int // while init was being started: its start is told first
 	over   bool
 }
 
@@ -35,13 +36,28 @@ func (t *task) watchOOM() {
 		defer cancel()
 		for range killed {
 			t.mu.Lock()
-			if !t.oom.over {
-				t.oom.told++
-				t.publishOOM()
+			switch {
+			case t.oom.over:
+			case t.init.busy:
+				t.oom.early++
+			default:
+				t.tellOOM()
 			}
 			t.mu.Unlock()
 		}
 	}()
+}
+
+// tellOOM tells of a kill, and tellEarlyOOM of those that waited for init's start to be told. The task's mutex is held.
+func (t *task) tellOOM() {
+	t.oom.told++
+	t.publishOOM()
+}
+
+func (t *task) tellEarlyOOM() {
+	for ; t.oom.early > 0; t.oom.early-- {
+		t.tellOOM()
+	}
 }
 
 func (t *task) publishOOM() { t.service.events.Publish(&api.TaskOOM{ContainerID: t.id()}) }
