@@ -1,11 +1,13 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,4 +153,67 @@ func (f *fixture) end() {
 		f.Logf("log of the shim:\n%s", ReadFile(filepath.Join(f.dir, "log")))
 	}
 	Must(f.T, os.RemoveAll(f.dir))
+}
+
+// TestToldAgain kills the worker after it has put on record what it has done, and before it tells containerd of that: the next
+// one tells. It has the events wait in the journal, and loses the journal.
+func TestToldAgain(t *testing.T) {
+	f := newShim(t)
+	r := f.request("box", Script("sleep 1000"))
+	for _, step := range []struct {
+		event string
+		do    func() error
+		again bool // the request comes again, since it wasn't answered
+	}{
+		{"create box", func() (err error) { _, err = f.task.Create(ctx(), r); return err }, true},
+		{"start box", func() (err error) { _, err = f.task.Start(ctx(), &v2.StartRequest{ID: "box"}); return err }, false},
+		{"added x", func() error { f.added("box", "x", "exit 3"); return nil }, true},
+		{"paused", func() (err error) { _, err = f.task.Pause(ctx(), &v2.PauseRequest{ID: "box"}); return err }, true},
+		{"resumed", func() (err error) { _, err = f.task.Resume(ctx(), &v2.ResumeRequest{ID: "box"}); return err }, true},
+	} {
+		f.forgetEvents()
+		f.refuseEvents(true)
+		Must(t, step.do())
+		f.replaceWorker(func() { Must(t, os.Truncate(filepath.Join(f.dir, "events"), 0)) })
+		f.refuseEvents(false)
+		if step.again {
+			Must(t, step.do())
+		}
+		Eventually(t, step.event, func() error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if !slices.Contains(f.events, step.event) { // that of the start may come once more
+				return fmt.Errorf("only %q", f.events)
+			}
+			return nil
+		})
+	}
+}
+
+func (f *fixture) refuseEvents(refuse bool) {
+	f.mu.Lock()
+	f.refuse = refuse
+	f.mu.Unlock()
+}
+
+// replaceWorker kills the worker and does something before there is another one.
+func (f *fixture) replaceWorker(meanwhile func()) {
+	f.Helper()
+	worker := f.workerPid()
+	Must(f.T, unix.Kill(f.keeper, unix.SIGSTOP))
+	Must(f.T, unix.Kill(worker, unix.SIGKILL))
+	Eventually(f.T, "the worker's end", func() error {
+		if Alive(worker) {
+			return errors.New("it lives")
+		}
+		return nil
+	})
+	meanwhile()
+	Must(f.T, unix.Kill(f.keeper, unix.SIGCONT))
+	Eventually(f.T, "another worker", func() error {
+		if pid := f.workerPid(); pid == 0 || pid == worker {
+			return errors.New("there is none")
+		}
+		return nil
+	})
 }
