@@ -217,3 +217,18 @@ func (f *fixture) replaceWorker(meanwhile func()) {
 		return nil
 	})
 }
+
+// TestCgroupsAreForAll checks that others may look into the containers' cgroups, as the root of a user namespace has to.
+func TestCgroupsAreForAll(t *testing.T) {
+	f := newShim(t)
+	f.started(f.request("box", Script("sleep 1000")))
+	dirs := f.Cgroups()
+	if len(dirs) == 0 {
+		t.Error("there are no cgroups")
+	}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		Must(t, err)
+		Equal(t, dir, info.Mode().Perm(), 0o755)
+	}
+}
